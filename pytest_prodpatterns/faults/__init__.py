@@ -1,0 +1,1 @@
+"""What breaks: when (plan), what (a fault), where (an injector)."""

@@ -1,0 +1,1 @@
+"""A timeline told as text and JUnit XML."""

@@ -1,0 +1,1 @@
+"""Around chaostoolkit-lib: loader, control, verdicts, catalogue; actions and probes by subject."""
