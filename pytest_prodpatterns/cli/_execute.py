@@ -1,0 +1,142 @@
+"""Run the selected scenarios, report each as it ends, write the files, and leave with the exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from pytest_prodpatterns.cli._options import Refused, Settings
+from pytest_prodpatterns.scenarios import (
+    Outcome,
+    Scenario,
+    ScenarioError,
+    ScenarioInterrupted,
+    Verdict,
+    run_scenario,
+)
+from pytest_prodpatterns.scenarios._verdict import INTERRUPTED, exit_code
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pytest_prodpatterns.cli._console import Console
+
+_FINE = (Verdict.HELD, Verdict.NOT_APPLICABLE)
+
+
+def selected(words: Sequence[str], tags: Sequence[str]) -> list[Scenario]:
+    """Return the scenarios that the words and tags select.
+
+    Raises:
+        Refused: When they select nothing, or a file is not valid.
+    """
+    from pytest_prodpatterns.scenarios import select  # noqa: PLC0415 (reads YAML)
+
+    _see_working_directory()
+    try:
+        return select(words, tags)
+    except ScenarioError as error:
+        raise Refused(str(error)) from None
+
+
+def execute(scenarios: Sequence[Scenario], target: str, settings: Settings) -> NoReturn:
+    """Run the scenarios and end the process.
+
+    Raises:
+        Refused: When the target is unknown or its library is missing, or a variable is unknown.
+    """
+    from pytest_prodpatterns.cli._console import console_for  # noqa: PLC0415
+    from pytest_prodpatterns.cli._files import write_files  # noqa: PLC0415
+
+    _refuse_unknown_variables(scenarios, settings)
+    for subject in dict.fromkeys(scenario.subject for scenario in scenarios):
+        _refuse_unusable_target(subject, target)
+    jobs = [scenario for scenario in scenarios for _ in range(settings.repeat)]
+    outcomes: list[Outcome] = []
+    console = console_for(settings, [scenario.name for scenario in jobs])
+    interrupted = False
+    with console:
+        try:
+            for outcome in _outcomes(jobs, target, settings, console):
+                outcomes.append(outcome)
+                console.done(outcome)
+                if settings.fail_fast and outcome.verdict not in _FINE:
+                    break
+        except ScenarioInterrupted as interrupt:
+            interrupted = True
+            outcomes.append(interrupt.outcome)
+            console.done(interrupt.outcome)
+        except KeyboardInterrupt:
+            interrupted = True
+        except ScenarioError as error:
+            raise Refused(str(error)) from None
+    order = {scenario.name: position for position, scenario in enumerate(scenarios)}
+    outcomes.sort(key=lambda outcome: order[outcome.name])  # several processes end in any order
+    write_files(outcomes, settings)
+    console.summary(outcomes)
+    codes = [outcome.verdict.exit_code for outcome in outcomes]
+    if interrupted:
+        _say_interrupted(outcomes)
+        sys.exit(4 if 4 in codes else INTERRUPTED)
+    sys.exit(exit_code(codes))
+
+
+def _outcomes(
+    jobs: Sequence[Scenario], target: str, settings: Settings, console: Console
+) -> Iterator[Outcome]:
+    if settings.workers > 1 and len(jobs) > 1:
+        from pytest_prodpatterns.cli._pool import run_in_processes  # noqa: PLC0415
+
+        yield from run_in_processes(jobs, target, settings, console.begin)
+        return
+    for scenario in jobs:
+        console.begin(scenario.name)
+        yield run_scenario(
+            scenario,
+            target=target,
+            seed=settings.seed,
+            variables=settings.variables,
+            verbose=settings.verbose,
+        )
+
+
+def _refuse_unknown_variables(scenarios: Sequence[Scenario], settings: Settings) -> None:
+    if settings.variables:
+        from pytest_prodpatterns.scenarios._runner import checked  # noqa: PLC0415
+
+        try:
+            for scenario in scenarios:
+                checked(scenario, settings.variables)
+        except ScenarioError as error:
+            raise Refused(str(error)) from None
+
+
+def _refuse_unusable_target(subject: str, spec: str) -> None:
+    from pytest_prodpatterns import targets  # noqa: PLC0415 (not light)
+
+    try:
+        targets.resolve(subject, spec).close()
+    except targets.TargetError as error:
+        known = targets.known(subject)
+        listed = spec in known or ":" in spec or all(name in str(error) for name in known)
+        hint = "" if listed else f"\nKnown targets of {subject}: {', '.join(known)}, or module:callable"
+        raise Refused(f"{error}{hint}") from None
+
+
+def _say_interrupted(outcomes: Sequence[Outcome]) -> None:
+    last = next((outcome for outcome in outcomes if outcome.interrupted), None)
+    if last is not None and last.verdict is Verdict.ROLLBACK_FAILED:
+        click.echo(f"Interrupted during {last.name}; a rollback failed: {last.evidence}", err=True)
+    else:
+        where = f" during {last.name}" if last is not None else ""
+        click.echo(f"Interrupted{where}; everything was rolled back.", err=True)
+
+
+def _see_working_directory() -> None:
+    """Let `module:callable` and the functions of a user's file be found where the command is called."""
+    here = os.getcwd()  # noqa: PTH109
+    if here not in sys.path and "" not in sys.path:
+        sys.path.insert(0, here)

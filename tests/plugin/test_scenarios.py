@@ -1,0 +1,132 @@
+"""Scenarios as tests: the packaged ones on request, `*.chaos.yaml` in the user's tree."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pytest_prodpatterns.scenarios import packaged
+
+NEVER = """
+class Shut:
+    "A breaker that never opens."
+
+    def call(self, function, *arguments, **named):
+        return function(*arguments, **named)
+
+
+def make(failure_threshold, recovery_timeout, success_threshold):
+    return Shut()
+"""
+
+
+def text_of(name: str) -> str:
+    return packaged()[name].read_text(encoding="utf-8")
+
+
+def test_without_an_option_no_packaged_scenario_is_collected(suite) -> None:
+    suite.makepyfile("def test_one(): pass")
+    suite.runpytest().assert_outcomes(passed=1)
+
+
+def test_all_packaged_scenarios_hold_on_our_breaker(suite) -> None:
+    result = suite.runpytest("--chaos-scenarios", "-v")
+    result.assert_outcomes(passed=len(packaged()))
+    result.stdout.fnmatch_lines(["scenarios::breaker/recovers PASSED*"])
+
+
+def test_globs_select_and_stand_beside_the_users_own_tests(suite) -> None:
+    suite.makepyfile("def test_one(): pass")
+    words = ("--chaos-scenario=breaker/wall-*", "--chaos-scenario=breaker/recovers")
+    result = suite.runpytest(*words, "-v")
+    result.assert_outcomes(passed=4)
+    result.stdout.fnmatch_lines(["*::test_one PASSED*", "scenarios::breaker/wall-clock-back PASSED*"])
+    suite.runpytest(*words, "-k", "forward").assert_outcomes(passed=1, deselected=3)
+
+
+def test_a_file_in_the_tree_is_one_test(suite) -> None:
+    Path("mine.chaos.yaml").write_text(text_of("breaker/recovers"), encoding="utf-8")
+    Path("other.yaml").write_text("not: ours", encoding="utf-8")
+    result = suite.runpytest("-v")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["mine.chaos.yaml::A breaker recovers by itself PASSED*"])
+
+
+def test_an_invalid_file_is_a_collection_error_that_tells_every_line(suite) -> None:
+    spoiled = text_of("breaker/recovers").replace("rollbacks: {strategy", "rollback: {strategy")
+    Path("bad.chaos.yaml").write_text(spoiled, encoding="utf-8")
+    result = suite.runpytest()
+    result.assert_outcomes(errors=1)
+    result.stdout.re_match_lines(
+        [r".*bad\.chaos\.yaml:\d+: unknown key 'rollback' in 'runtime'; did you mean"]
+    )
+
+
+def test_a_deviation_reads_well(suite) -> None:
+    suite.makepyfile(never=NEVER)
+    result = suite.runpytest_subprocess(
+        "--chaos-scenario=breaker/opens-at-threshold", "--chaos-target=never:make", "--chaos-seed=7",
+        "-p", "no:cacheprovider", "--import-mode=importlib", "-o", "pythonpath=.",
+    )  # fmt: skip
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "deviated: 5 of 5 calls reached the dependency after the third failure; 0 expected",
+            "scenario breaker/opens-at-threshold, target never:make, seed 7",
+            "  broken  it is open after the third failure",
+            "* events*",
+            "*dependency:*entered*",
+            "reproduce: prodpatterns run breaker/opens-at-threshold --target never:make --seed 7",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*scenarios.py:*")
+
+
+def test_not_applicable_is_a_skip_with_the_reason(suite) -> None:
+    pytest.importorskip("pybreaker")
+    result = suite.runpytest(
+        "--chaos-scenario=breaker/cancellation-does-not-open", "--chaos-target=pybreaker", "-rs"
+    )
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["SKIPPED*not applicable: pybreaker has no asyncio API*"])
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        (
+            "--chaos-scenario=breaker/recover",
+            "*--chaos-scenario: no scenario is called*did you mean 'breaker/recovers'?*",
+        ),
+        ("--chaos-scenario=recovers", "*did you mean 'breaker/recovers'?*"),
+    ],
+)
+def test_an_unknown_scenario_is_a_usage_error(suite, option, told) -> None:
+    result = suite.runpytest(option)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([told])
+
+
+def test_an_unknown_target_fails_without_a_traceback(suite) -> None:
+    result = suite.runpytest("--chaos-scenario=breaker/recovers", "--chaos-target=nosuch")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["--chaos-target=nosuch: unknown breaker 'nosuch'*"])
+    result.stdout.no_fnmatch_line("*Traceback*")
+
+
+def test_events_and_seed_follow_the_options_of_the_plugin(suite) -> None:
+    result = suite.runpytest(
+        "--chaos-scenario=breaker/recovers", "--chaos-seed=7", "--chaos-events=events.jsonl"
+    )
+    result.assert_outcomes(passed=1)
+    events = [json.loads(line) for line in Path("events.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert {event["test"] for event in events} == {"breaker/recovers"}
+    assert "entered" in {event["kind"] for event in events}
+
+
+def test_scenarios_spread_over_processes(suite) -> None:
+    pytest.importorskip("xdist")
+    result = suite.runpytest_subprocess("--chaos-scenario=breaker/open*", "-n", "2")
+    result.assert_outcomes(passed=4)
