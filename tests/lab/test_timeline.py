@@ -1,0 +1,169 @@
+"""The timeline: one history, in order, from all threads and processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from pytest_prodpatterns.lab import ChaosLab, Event, Timeline, emit, use_clock
+from pytest_prodpatterns.lab._timeline import SPOOL_VARIABLE, SpoolWriter
+
+
+@pytest.fixture
+def spool(tmp_path):
+    return tmp_path / "spool.jsonl"
+
+
+def wait(pid):
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_events_are_numbered_from_one_without_gaps():
+    timeline = Timeline("test")
+    for _ in range(3):
+        timeline.emit("a:b", "c")
+    assert [event.seq for event in timeline] == [1, 2, 3]
+    assert len(timeline) == 3
+
+
+def test_an_event_says_when_where_and_in_which_test():
+    with use_clock(lambda: 60.0):
+        timeline = Timeline("test_it")
+        timeline.emit("breaker:payments", "transition", previous="closed", state="open")
+    (event,) = timeline.events
+    assert (event.at, event.process, event.test) == (60.0, os.getpid(), "test_it")
+    assert event.real > 0
+    assert (event.source, event.kind) == ("breaker:payments", "transition")
+    assert event.attributes == {"previous": "closed", "state": "open"}
+
+
+def test_a_timeline_may_have_a_clock_of_its_own():
+    timeline = Timeline(clock=lambda: 5.0)
+    timeline.emit("a:b", "c")
+    assert timeline.events[0].at == 5.0
+
+
+def test_an_event_survives_json():
+    timeline = Timeline("tëst")
+    timeline.emit("a:b", "c", text="ü\n", number=1.5, nothing=None, many=[1, 2])
+    (event,) = timeline.events
+    line = event.to_json()
+    assert "\n" not in line
+    assert Event.from_json(line) == event
+    assert json.loads(line)["seq"] == 1
+
+
+def test_what_json_does_not_know_appears_as_its_repr():
+    timeline = Timeline()
+    timeline.emit("a:b", "c", error=OSError("x"))
+    assert json.loads(timeline.events[0].to_json())["attributes"] == {"error": "OSError('x')"}
+
+
+@pytest.mark.parametrize(
+    ("source", "kind", "attributes", "found"),
+    [
+        (None, None, {}, [1, 2, 3, 4]),
+        ("breaker", None, {}, [1, 2]),
+        ("breaker:b", None, {}, [2]),
+        ("break", None, {}, []),
+        (None, "fired", {}, [3, 4]),
+        ("fault", "fired", {"call": 2}, [4]),
+        (None, None, {"state": None}, [2]),
+        (None, None, {"missing": None}, []),
+    ],
+)
+def test_events_are_found_by_source_kind_and_attributes(source, kind, attributes, found):
+    timeline = Timeline()
+    timeline.emit("breaker:a", "transition", state="open")
+    timeline.emit("breaker:b", "transition", state=None)
+    timeline.emit("fault:x", "fired", call=1)
+    timeline.emit("fault:x", "fired", call=2)
+    assert [event.seq for event in timeline.where(source, kind, **attributes)] == found
+
+
+def test_threads_lose_no_event():
+    timeline = Timeline()
+
+    def work():
+        for _ in range(200):
+            timeline.emit("a:b", "c")
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [event.seq for event in timeline] == list(range(1, 1601))
+
+
+def test_a_forked_child_writes_into_the_same_history():
+    with ChaosLab(1, "test") as lab:
+        emit("a:b", "before")
+        pid = os.fork()
+        if pid == 0:  # pragma: no cover
+            emit("a:b", "child", number=7)
+            os._exit(0)
+        wait(pid)
+        emit("a:b", "after")
+    assert [(event.kind, event.process) for event in lab.timeline] == [
+        ("before", os.getpid()),
+        ("child", pid),
+        ("after", os.getpid()),
+    ]
+    assert lab.timeline.events[1].attributes == {"number": 7}
+
+
+def test_a_child_started_anew_writes_into_the_same_history():
+    code = "from pytest_prodpatterns.lab import emit; emit('a:b', 'child', text='x')"
+    with ChaosLab(1, "test") as lab:
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+        assert [event.kind for event in lab.timeline] == ["child"]
+    assert lab.timeline.events[0].attributes == {"text": "x"}
+    assert lab.timeline.events[0].test == "test"
+
+
+def test_half_a_line_is_not_read_before_its_end_comes(spool):
+    timeline = Timeline(spool=str(spool))
+    SpoolWriter(str(spool)).emit("a:b", "c")
+    line = spool.read_bytes()
+    with spool.open("ab") as file:
+        file.write(line[:10])
+        file.flush()
+        assert len(timeline) == 1
+        file.write(line[10:])
+    assert len(timeline) == 2
+
+
+def test_a_spool_that_is_gone_is_no_error_for_the_child(tmp_path):
+    SpoolWriter(str(tmp_path / "no" / "spool")).emit("a:b", "c")
+
+
+def test_many_children_write_whole_lines(spool):
+    timeline, pids = Timeline(spool=str(spool)), []
+    for number in range(6):
+        pid = os.fork()
+        if pid == 0:  # pragma: no cover
+            writer = SpoolWriter(str(spool))
+            for index in range(50):
+                writer.emit("a:b", "c", number=number, index=index, filler="x" * 300)
+            os._exit(0)
+        pids.append(pid)
+    for pid in pids:
+        wait(pid)
+    by_child = {pid: [e.attributes["index"] for e in timeline if e.process == pid] for pid in pids}
+    assert by_child == {pid: list(range(50)) for pid in pids}
+
+
+def test_the_variable_that_children_read_stands_only_while_the_lab_is_open(monkeypatch):
+    monkeypatch.delenv(SPOOL_VARIABLE, raising=False)
+    with ChaosLab(1) as outer:
+        assert os.environ[SPOOL_VARIABLE] == outer.timeline.spool
+        with ChaosLab(1) as inner:
+            assert os.environ[SPOOL_VARIABLE] == inner.timeline.spool
+        assert os.environ[SPOOL_VARIABLE] == outer.timeline.spool
+    assert SPOOL_VARIABLE not in os.environ
