@@ -22,8 +22,8 @@ HEAD = """\
 
 Each figure stands beside its peer and was measured with it in one run, turn by turn, in CPU time where the
 table says CPU or ns. The ratio is the median over the rounds, its quartiles beside it; the absolute numbers are
-medians on the machine of that day and mean little elsewhere. Run it yourself (Python 3.12 or newer, which
-seedloop needs):
+medians on the machine of that day and mean little elsewhere. Run it yourself, in an
+environment of its own (looptime's pytest plugin disturbs the test suite) on Python 3.12 or newer (seedloop):
 
 ```sh
 python -m pip install -e ".[dev,benchmarks]"

@@ -20,6 +20,13 @@ def service() -> int:
     return 1
 
 
+def shaky_service(number: int) -> int:
+    """Fail one call in fifty, so that no window is ever free of failures."""
+    if number % 50 == 49:
+        raise ConnectionError
+    return 1
+
+
 async def async_service() -> int:
     """Answer at once."""
     return 1
@@ -31,6 +38,17 @@ def _turn(function: Callable[[], object], calls: int = CALLS) -> Callable[[], fl
             function()
 
     return lambda: cpu_nanoseconds(work, calls)
+
+
+def _mixed_turn(function: Callable[[int], object]) -> Callable[[], float]:
+    def work() -> None:
+        for number in range(CALLS):
+            try:
+                function(number)
+            except ConnectionError:
+                pass
+
+    return lambda: cpu_nanoseconds(work, CALLS)
 
 
 def _async_turn(function: Callable[[], Awaitable[object]], calls: int = CALLS) -> Callable[[], float]:
@@ -68,11 +86,11 @@ def _async_rejections(
 
 
 def _count(size: int) -> CircuitBreaker:
-    return CircuitBreaker(window=CountWindow(size), minimum_calls=10)
+    return CircuitBreaker(window=CountWindow(size), minimum_calls=10, failure_rate=0.5)
 
 
 def _time() -> CircuitBreaker:
-    return CircuitBreaker(window=TimeWindow(10.0), minimum_calls=10)
+    return CircuitBreaker(window=TimeWindow(10.0), minimum_calls=10, failure_rate=0.5)
 
 
 def _peers() -> dict[str, Any]:
@@ -118,6 +136,29 @@ def closed_sync() -> list[Figure]:
         row("sync call, closed, time window", "time", "nopanic", "<= 0.6"),
         row("sync call, closed, time window", "time", "pyresilience", "<= 0.6"),
         row("count window 10 000 beside window 100 (ours)", "count 10000", "count 100", "<= 1.1"),
+    ]
+
+
+def shaky_sync() -> list[Figure]:
+    """Measure a sync call through a closed breaker whose window always holds a failure."""
+    costs = interleave(
+        {
+            "bare": _mixed_turn(shaky_service),
+            "count 100": _mixed_turn(_count(100)(shaky_service)),
+            "count 10000": _mixed_turn(_count(10_000)(shaky_service)),
+            "time": _mixed_turn(_time()(shaky_service)),
+            "nopanic": _mixed_turn(_peers()["nopanic"](shaky_service)),
+        },
+        ROUNDS,
+    )
+
+    def row(name: str, ours: str, peer: str, reach: str) -> Figure:
+        return compare(name, costs, ours=ours, peer=peer, unit="ns added", reach=reach, bare="bare")
+
+    return [
+        row("sync call, one in fifty fails, count window 100", "count 100", "nopanic", "<= 0.6"),
+        row("sync call, one in fifty fails, time window", "time", "nopanic", "<= 0.6"),
+        row("the same, count window 10 000 beside 100 (ours)", "count 10000", "count 100", "<= 1.1"),
     ]
 
 
@@ -194,7 +235,7 @@ def memory() -> list[Figure]:
         from fluxgate.windows import CountWindow as FluxgateWindow
 
         guarded = fluxgate.CircuitBreaker(
-            name="b", window=FluxgateWindow(100), tripper=MinRequests(10) & FailureRate(0.5)
+            window=FluxgateWindow(100), tripper=MinRequests(10) & FailureRate(0.5)
         )
         for _ in range(100):
             guarded.call(service)
@@ -226,4 +267,4 @@ def memory() -> list[Figure]:
     ]
 
 
-FIGURES = [closed_sync, closed_async, rejections, memory]
+FIGURES = [closed_sync, shaky_sync, closed_async, rejections, memory]

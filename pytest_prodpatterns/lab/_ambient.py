@@ -80,6 +80,6 @@ def current_sink() -> Sink | None:
 
 def set_sink(sink: Sink | None) -> Sink | None:
     """Send events to `sink` from now on, and return where they went before."""
-    global _sink  # noqa: PLW0603
+    global _sink
     previous, _sink = _sink, sink
     return previous

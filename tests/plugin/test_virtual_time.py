@@ -295,3 +295,51 @@ def test_the_marker_is_listed_with_its_arguments(suite):
     result.stdout.fnmatch_lines(
         ["@pytest.mark.virtual_time(start=0.0, grace=1.0, strict=False, wall_clock=False): run the test*"]
     )
+
+
+@pytest.mark.parametrize("mode", ["strict", "auto"])
+def test_a_test_on_virtual_time_needs_no_marker_of_asyncio(suite: pytest.Pytester, mode: str) -> None:
+    suite.makepyfile(
+        """
+        import asyncio
+        import pytest
+
+        async def test_by_fixture(virtual_clock):
+            await asyncio.sleep(60)
+            assert virtual_clock.elapsed == 60.0
+
+        @pytest.mark.virtual_time
+        class TestByMarkerOfTheClass:
+            @pytest.mark.parametrize("seconds", [1, 2])
+            async def test_a_method(self, seconds):
+                await asyncio.sleep(seconds)
+
+        @pytest.mark.virtual_time
+        def test_a_function_stays_one():
+            with pytest.raises(RuntimeError):
+                asyncio.get_running_loop()
+        """
+    )
+    suite.runpytest_subprocess("-o", f"asyncio_mode={mode}").assert_outcomes(passed=4)
+
+
+def test_a_test_that_anyio_runs_is_left_to_anyio(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\nfilterwarnings = error\n")
+    pytester.makepyfile(
+        """
+        import anyio
+        import pytest
+
+        @pytest.fixture
+        def anyio_backend():
+            return "asyncio"
+
+        @pytest.mark.anyio
+        async def test_by_marker(virtual_clock, request):
+            await anyio.sleep(60)
+            assert virtual_clock.elapsed == 60.0
+            assert request.node.get_closest_marker("asyncio") is None
+        """
+    )
+    pytester.runpytest_subprocess().assert_outcomes(passed=1)
+    pytester.runpytest_subprocess("-o", "anyio_mode=auto").assert_outcomes(passed=1)
