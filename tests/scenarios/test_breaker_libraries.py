@@ -62,3 +62,28 @@ def test_the_verdict_is_what_was_measured(library, scenario):
     expected = WORDS[VERDICTS[scenario][list(LIBRARIES).index(library)]]
     outcome = run_scenario(f"breaker/{scenario}", target=library, seed=7)
     assert outcome.verdict == expected, outcome.evidence
+
+
+@pytest.mark.parametrize(
+    ("library", "version", "scenario", "verdict"),
+    [
+        ("aiobreaker", "1.2.0", "guards-generators", DEVIATED),
+        ("aiobreaker", "1.2.0", "open-error-tells-when", DEVIATED),
+        ("aiobreaker", "1.2.0", "original-exception-reaches-caller", DEVIATED),
+        ("aiobreaker", "1.2.0", "slow-calls-run-side-by-side", HELD),
+        ("fluxgate", "0.9.4", "guards-generators", DEVIATED),
+        ("fluxgate", "0.9.4", "half-open-limits-probes", DEVIATED),
+        ("fluxgate", "0.9.4", "slow-calls-run-side-by-side", HELD),
+        ("hyx", "0.0.2", "caller-timeout-counts", HELD),
+        ("hyx", "0.0.2", "guards-generators", DEVIATED),
+        ("hyx", "0.0.2", "stale-failure-changes-nothing", DEVIATED),
+        ("pyresilience", "0.4.1", "caller-timeout-counts", HELD),
+        ("pyresilience", "0.4.1", "guards-generators", DEVIATED),
+        ("pyresilience", "0.4.1", "threads-lose-no-failure", HELD),
+    ],
+)
+def test_the_verdict_on_the_others_too(library, version, scenario, verdict):
+    if importlib.metadata.version(library) != version:
+        pytest.skip(f"measured with {library} {version}")
+    outcome = run_scenario(f"breaker/{scenario}", target=library, seed=7)
+    assert outcome.verdict == verdict, outcome.evidence

@@ -124,7 +124,7 @@ FLAWS = [
         r"Unpicklable does not pickle: TypeError: cannot pickle '_thread.lock' object",
     ),
     ("open-error-pickles", "forgetful", r"Forgetful '60.0' came back as '0.5'"),
-    ("open-error-is-fresh", "shared-error", r"5 callers got 1 different Rejected objects"),
+    ("open-error-is-fresh", "shared-error", r"5 callers shared 1 Rejected object"),
     (
         "stale-success-changes-nothing",
         "no-generations",

@@ -1,0 +1,1 @@
+"""What scenarios do, by subject; the functions that experiment files name."""

@@ -1,0 +1,236 @@
+"""A breaker that a user's own factory makes: the adapter is chosen by what the factory returns."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from typing import TYPE_CHECKING, Any
+
+from pytest_prodpatterns.targets._base import TargetError
+from pytest_prodpatterns.targets.breaker._protocol import BreakerTarget, Kind, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_TYPES = {
+    "pytest_prodpatterns.patterns.breaker": "ours",
+    "pybreaker": "pybreaker",
+    "circuitbreaker": "circuitbreaker",
+    "aiobreaker": "aiobreaker",
+    "nopanic": "nopanic",
+    "interlock": "interlock-cb",
+}
+"""Top-level module of a breaker's class -> whose `call` and decorator it has."""
+
+
+def load(spec: str) -> Callable[..., Any]:
+    """Import the factory that `module:callable` names.
+
+    Raises:
+        TargetError: There is no such module or no such callable in it.
+    """
+    module_name, _, path = spec.partition(":")
+    if "" not in sys.path:
+        sys.path.insert(
+            0, ""
+        )  # the console script does not look into the working directory, `python -m` does
+    try:
+        found: Any = importlib.import_module(module_name)
+        for name in path.split("."):
+            found = getattr(found, name)
+    except (ImportError, AttributeError) as error:
+        raise TargetError(f"cannot load the factory {spec!r}: {error}") from error
+    if not callable(found):
+        raise TargetError(
+            f"{spec!r} is a {type(found).__name__}, expected a callable that makes a breaker of"
+            " failure_threshold, recovery_timeout and success_threshold"
+        )
+    return found  # type: ignore[no-any-return]
+
+
+class FactoryTarget(BreakerTarget):
+    """Attack what a factory returns.
+
+    Args:
+        name: What reports call it.
+        factory: Called with those of `failure_threshold`, `recovery_timeout` (seconds), `success_threshold`
+            and `call_timeout` that its signature names.
+        adapters: Name of a library -> its adapter.
+        call: How to call through a breaker that nobody knows; by default its `.call`, else its decorator.
+        call_async: The same for coroutine functions.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        factory: Callable[..., Any],
+        adapters: dict[str, type[BreakerTarget]],
+        *,
+        call: Callable[..., Any] | None = None,
+        call_async: Callable[..., Any] | None = None,
+    ) -> None:
+        self.name = name
+        self._factory = factory
+        self._accepted = _accepted(factory)
+        for name_needed in ("failure_threshold", "recovery_timeout"):
+            if name_needed not in self._accepted:
+                raise TargetError(f"{name} takes no {name_needed}, and a scenario has to set it")
+        sample = self._produce(Settings())
+        library = _TYPES.get(_module(sample))
+        self._adapter: BreakerTarget = adapters[library]() if library else Stranger(sample, call, call_async)
+        self.description = f"{type(sample).__module__}.{type(sample).__qualname__} made by {name}"
+        self.lacks = self._adapter.lacks
+        if library == "ours":
+            self.time = "virtual"
+
+    @property
+    def version(self) -> str:
+        """The version of the library behind it."""
+        return self._adapter.version
+
+    def missing(self, requirement: str) -> str | None:
+        """Ask the adapter, and whether the factory takes what the scenario has to set."""
+        if requirement == "success-threshold" and "success_threshold" not in self._accepted:
+            return f"{self.name} takes no success_threshold"
+        return self._adapter.missing(requirement)
+
+    def make(self, settings: Settings) -> Any:
+        """Make one of the user's breakers."""
+        return self._produce(settings)
+
+    def call(self, breaker: Any, func: Callable[..., Any], *args: Any) -> Any:
+        """Call as the adapter does."""
+        return self._adapter.call(breaker, func, *args)
+
+    async def call_async(self, breaker: Any, func: Callable[..., Any], *args: Any) -> Any:
+        """Await as the adapter does."""
+        return await self._adapter.call_async(breaker, func, *args)
+
+    def decorate(self, breaker: Any, func: Callable[..., Any], kind: Kind) -> Any:
+        """Decorate as the adapter does."""
+        return self._adapter.decorate(breaker, func, kind)
+
+    def state(self, breaker: Any) -> str:
+        """Ask the adapter."""
+        return self._adapter.state(breaker)
+
+    def retry_after(self, error: BaseException) -> float | None:
+        """Ask the adapter."""
+        return self._adapter.retry_after(error)
+
+    def _produce(self, settings: Settings) -> Any:
+        wanted = {name: getattr(settings, name) for name in self._accepted}
+        try:
+            return self._factory(**wanted)
+        except Exception as error:
+            raise TargetError(f"{self.name} raised {error!r} for {wanted}") from error
+
+
+class Stranger(BreakerTarget):
+    """A breaker that nobody wrote an adapter for: what the user says, or its methods, or its decorator.
+
+    Whether it knows coroutine functions is read off what stands there, never guessed from a call: a breaker
+    that is called in a way that it does not know would be blamed for it.
+    """
+
+    def __init__(
+        self, sample: Any, call: Callable[..., Any] | None, call_async: Callable[..., Any] | None
+    ) -> None:
+        guess = call is None and call_async is None
+        self._call = call or (_found_call(sample) if guess else None)
+        self._call_async = call_async or (_found_call_async(sample) if guess else None)
+        kind = type(sample).__name__
+        if self._call is None and self._call_async is None:
+            raise TargetError(
+                f"cannot call through a {kind}: it has neither .call(func) nor a decorator;"
+                " return another object, or override call() and call_async() of the contract"
+            )
+        lacks = {}
+        if self._call is None:
+            lacks = dict.fromkeys(
+                ("sync", "threads"), f"{kind} has no call for plain functions that is known"
+            )
+        if self._call_async is None:
+            lacks["async"] = (
+                f"{kind} has no call for coroutine functions that is known; if it has one, override call_async()"
+            )
+        if not callable(sample):
+            lacks["decorator"] = f"a {kind} is no decorator"
+        self.lacks = lacks
+
+    def make(self, settings: Settings) -> Any:
+        """Refuse: the factory makes them."""
+        raise NotImplementedError
+
+    def call(self, breaker: Any, func: Callable[..., Any], *args: Any) -> Any:
+        """Call by what was found."""
+        assert self._call is not None
+        return self._call(breaker, func, *args)
+
+    async def call_async(self, breaker: Any, func: Callable[..., Any], *args: Any) -> Any:
+        """Await what was found."""
+        assert self._call_async is not None
+        return await self._call_async(breaker, func, *args)
+
+    def decorate(self, breaker: Any, func: Callable[..., Any], kind: Kind) -> Any:  # noqa: ARG002
+        """Decorate by calling the breaker."""
+        return breaker(func)
+
+
+def _found_call(sample: Any) -> Callable[..., Any] | None:
+    method = getattr(sample, "call", None)
+    if callable(method) and not inspect.iscoroutinefunction(method):
+        return _by_method("call")
+    if method is None and callable(sample) and not inspect.iscoroutinefunction(_decorated(sample, _plain)):
+        return _by_decorator
+    return None
+
+
+def _found_call_async(sample: Any) -> Callable[..., Any] | None:
+    for name in ("call", "call_async", "async_call", "acall"):
+        if inspect.iscoroutinefunction(getattr(sample, name, None)):
+            return _by_method(name)
+    if callable(sample) and inspect.iscoroutinefunction(_decorated(sample, _coroutine)):
+        return _by_decorator
+    return None
+
+
+def _by_method(name: str) -> Callable[..., Any]:
+    return lambda breaker, func, *args: getattr(breaker, name)(func, *args)
+
+
+def _by_decorator(breaker: Any, func: Callable[..., Any], *args: Any) -> Any:
+    return breaker(func)(*args)
+
+
+def _decorated(sample: Any, func: Callable[..., Any]) -> Any:
+    try:
+        return sample(func)
+    except Exception:  # noqa: BLE001 - a refusal may have any type
+        return None
+
+
+def _plain() -> None:
+    """Be decorated, to see what becomes of a plain function."""
+
+
+async def _coroutine() -> None:
+    """Be decorated, to see what becomes of a coroutine function."""
+
+
+def _accepted(factory: Callable[..., Any]) -> tuple[str, ...]:
+    names = Settings.__dataclass_fields__
+    try:
+        parameters = inspect.signature(factory).parameters
+    except (TypeError, ValueError):
+        return tuple(name for name in names if name != "call_timeout")
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return tuple(name for name in names if name != "call_timeout" or name in parameters)
+    return tuple(name for name in names if name in parameters)
+
+
+def _module(sample: Any) -> str:
+    module = type(sample).__module__
+    ours = "pytest_prodpatterns.patterns.breaker"
+    return ours if module.startswith(ours) else module.partition(".")[0]

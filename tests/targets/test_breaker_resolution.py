@@ -1,0 +1,229 @@
+"""Which breaker a specification names, and what is said when there is none."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import inspect
+import sys
+
+import pytest
+
+from pytest_prodpatterns import targets
+from pytest_prodpatterns.targets import TargetError
+from pytest_prodpatterns.targets.breaker import Settings
+
+LIBRARIES = [
+    "pybreaker",
+    "aiobreaker",
+    "purgatory",
+    "circuitbreaker",
+    "nopanic",
+    "pyresilience",
+    "interlock-cb",
+    "hyx",
+    "fluxgate",
+]
+
+
+def test_ours_stands_first_among_the_known():
+    assert targets.known("breaker") == ["ours", *LIBRARIES]
+
+
+@pytest.mark.parametrize("name", ["ours", *LIBRARIES])
+def test_every_known_target_resolves_and_makes_a_breaker(name):
+    target = targets.resolve("breaker", name)
+    assert target.name == name
+    assert target.version == importlib.metadata.version(target.distribution)
+    assert target.description
+    breaker = target.make(Settings(failure_threshold=2, success_threshold=1, call_timeout=1.0))
+    assert isinstance(target.state(breaker), str)
+    target.close()
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_a_missing_library_says_what_to_install(name, monkeypatch):
+    def not_found(distribution):
+        raise importlib.metadata.PackageNotFoundError(distribution)
+
+    monkeypatch.setattr(importlib.metadata, "version", not_found)
+    with pytest.raises(
+        TargetError, match=rf"^{name} is not installed; install it with: python -m pip install {name}$"
+    ):
+        targets.resolve("breaker", name)
+
+
+def test_an_unknown_name_gets_a_suggestion():
+    with pytest.raises(
+        TargetError, match=r"^unknown breaker 'pybraker', did you mean 'pybreaker'\? There are: ours, .*$"
+    ):
+        targets.resolve("breaker", "pybraker")
+
+
+def test_an_unknown_subject_gets_a_suggestion():
+    with pytest.raises(
+        TargetError, match=r"^no targets of the subject 'braker'; .*; did you mean 'breaker'\?$"
+    ):
+        targets.known("braker")
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (
+            "no_such_module:make",
+            r"^cannot load the factory 'no_such_module:make': No module named 'no_such_module'$",
+        ),
+        ("json:make", r"^cannot load the factory 'json:make': module 'json' has no attribute 'make'$"),
+        ("sys:path", r"^'sys:path' is a list, expected a callable that makes a breaker of .*$"),
+        ("os.path:basename", r"^os.path:basename takes no failure_threshold, and a scenario has to set it$"),
+    ],
+)
+def test_a_wrong_factory_is_refused_at_the_door(spec, message):
+    with pytest.raises(TargetError, match=message):
+        targets.resolve("breaker", spec)
+
+
+def test_a_factory_that_raises_is_refused_with_what_it_was_given():
+    def make(failure_threshold, recovery_timeout):
+        raise RuntimeError("no database")
+
+    with pytest.raises(
+        TargetError, match=r"^mine raised RuntimeError\('no database'\) for \{'failure_threshold': 5, .*$"
+    ):
+        targets.from_instances("breaker", make, name="mine")
+
+
+def test_an_object_that_cannot_be_called_through_is_refused():
+    def make(failure_threshold, recovery_timeout):
+        return object()
+
+    with pytest.raises(
+        TargetError, match=r"^cannot call through a object: it has neither \.call\(func\) nor .*$"
+    ):
+        targets.from_instances("breaker", make)
+
+
+def test_a_factory_from_the_working_directory_is_attacked_by_the_adapter_of_what_it_returns(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "my_breakers.py").write_text(
+        "import pybreaker\n"
+        "def make(failure_threshold, recovery_timeout):\n"
+        "    return pybreaker.CircuitBreaker(fail_max=failure_threshold, reset_timeout=recovery_timeout)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", *sys.path])
+    target = targets.resolve("breaker", "my_breakers:make")
+    assert target.name == "my_breakers:make"
+    assert target.version == importlib.metadata.version("pybreaker")
+    assert target.description == "pybreaker.CircuitBreaker made by my_breakers:make"
+    assert target.missing("async") == "pybreaker has no asyncio API (its call_async is for Tornado)"
+    assert target.missing("success-threshold") == "my_breakers:make takes no success_threshold"
+    assert target.missing("threads") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "requirement", "able"),
+    [
+        ("pybreaker", "async", False),
+        ("pybreaker", "overlap", False),
+        ("hyx", "threads", False),
+        ("hyx", "async", True),
+        ("purgatory", "success-threshold", False),
+        ("nopanic", "success-threshold", True),
+        ("fluxgate", "threads", False),
+        ("ours", "anything", True),
+    ],
+)
+def test_a_target_knows_what_it_cannot_do(name, requirement, able):
+    assert (targets.resolve("breaker", name).missing(requirement) is None) is able
+
+
+class Both:
+    def call(self, func, *args):
+        return ("sync", func(*args))
+
+    async def call_async(self, func, *args):
+        return ("async", await func(*args))
+
+
+class AsyncOnly:
+    async def call(self, func, *args):
+        return ("async", await func(*args))
+
+
+class SyncOnly:
+    def call(self, func, *args):
+        return ("sync", func(*args))
+
+
+class Decorator:
+    def __call__(self, func):
+        if inspect.iscoroutinefunction(func):
+
+            async def wrapped(*args):
+                return ("async", await func(*args))
+
+            return wrapped
+        return lambda *args: ("sync", func(*args))
+
+
+class AsyncDecorator:
+    def __call__(self, func):
+        async def wrapped(*args):
+            return ("async", await func(*args))
+
+        return wrapped
+
+
+class Refusing(SyncOnly):
+    def __call__(self, func):
+        raise TypeError("plain functions only")
+
+
+@pytest.mark.parametrize(
+    ("kind", "lacks"),
+    [
+        (Both, {"decorator"}),
+        (AsyncOnly, {"sync", "threads", "decorator"}),
+        (SyncOnly, {"async", "decorator"}),
+        (Decorator, set()),
+        (AsyncDecorator, {"sync", "threads"}),
+        (Refusing, {"async"}),
+    ],
+)
+def test_what_a_stranger_can_do_is_read_off_its_methods(kind, lacks):
+    def make(failure_threshold, recovery_timeout):
+        return kind()
+
+    async def double(number):
+        return 2 * number
+
+    target = targets.from_instances("breaker", make)
+    assert {name for name in ("sync", "async", "threads", "decorator") if target.missing(name)} == lacks
+    breaker = target.make(Settings())
+    if "sync" not in lacks:
+        assert target.call(breaker, int, "3") == ("sync", 3)
+    if "async" not in lacks:
+        assert asyncio.run(target.call_async(breaker, double, 3)) == ("async", 6)
+
+
+def test_a_stranger_may_say_of_itself_in_what_state_it_is():
+    def make(failure_threshold, recovery_timeout):
+        return Both()
+
+    target = targets.from_instances("breaker", make)
+    breaker = target.make(Settings())
+    assert target.state(breaker) == "?"
+    breaker.state = "open"
+    assert target.state(breaker) == "open"
+
+
+@pytest.mark.parametrize(
+    ("value", "told"), [(3, 3.0), (0.5, 0.5), (True, None), ("soon", None), (None, None)]
+)
+def test_retry_after_is_a_number_of_seconds_or_nothing(value, told):
+    error = RuntimeError("open")
+    error.retry_after = value
+    assert targets.resolve("breaker", "ours").retry_after(error) == told
