@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import importlib
 import importlib.metadata
 import json
@@ -13,7 +13,16 @@ from pathlib import Path
 from benchmarks._measure import Figure, to_json
 
 MODULES = ("breaker", "virtual_time", "processes")
-PEERS = ("chaostoolkit", "circuitbreaker", "fluxgate", "looptime", "nopanic", "pyresilience", "pytest-asyncio", "seedloop")
+PEERS = (
+    "chaostoolkit",
+    "circuitbreaker",
+    "fluxgate",
+    "looptime",
+    "nopanic",
+    "pyresilience",
+    "pytest-asyncio",
+    "seedloop",
+)
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 RESULTS = Path(__file__).with_name("results.json")
 
@@ -39,7 +48,7 @@ def _row(figure: Figure) -> str:
     name = f"{figure.name} ({figure.note})" if figure.note else figure.name
     return (
         f"| {name} | {figure.peer} | {figure.ours:,.0f} | {figure.theirs:,.0f} | {figure.unit} "
-        f"| **{figure.ratio:.2f}** ({low:.2f}–{high:.2f}) | {figure.reach} | {verdict} |"
+        f"| **{figure.ratio:.2f}** ({low:.2f} to {high:.2f}) | {figure.reach} | {verdict} |"
     )
 
 
@@ -59,8 +68,10 @@ def _page(figures: list[Figure]) -> str:
         "|---|---|---|---|---|---|---|---|",
         *map(_row, figures),
         "",
-        f"Measured on {datetime.datetime.now(tz=datetime.UTC).date()} with {platform.python_implementation()} "
-        f"{platform.python_version()} on {platform.system()} {platform.machine()}. {_versions()}.",
+        (
+            f"Measured on {dt.datetime.now(tz=dt.UTC).date()} with {platform.python_implementation()} "
+            f"{platform.python_version()} on {platform.system()} {platform.machine()}. {_versions()}."
+        ),
         "",
     ]
     return HEAD + "\n".join(lines)

@@ -210,8 +210,19 @@ def rejections() -> list[Figure]:
         ROUNDS,
     )
     return [
-        Figure(**vars(compare(f"rejection while open, {kind}", costs, ours=f"{kind} ours",
-                              peer=f"{kind} theirs", unit="ns", reach="<= 1.2")) | {"peer": "circuitbreaker"})
+        Figure(
+            **vars(
+                compare(
+                    f"rejection while open, {kind}",
+                    costs,
+                    ours=f"{kind} ours",
+                    peer=f"{kind} theirs",
+                    unit="ns",
+                    reach="<= 1.2",
+                )
+            )
+            | {"peer": "circuitbreaker"}
+        )
         for kind in ("sync", "async")
     ]
 
@@ -259,10 +270,22 @@ def memory() -> list[Figure]:
         return turn
 
     costs = interleave(
-        {"ours": size(our_breaker), "pyresilience": size(pyresilience_breaker), "fluxgate": size(fluxgate_breaker)}, 3
+        {
+            "ours": size(our_breaker),
+            "pyresilience": size(pyresilience_breaker),
+            "fluxgate": size(fluxgate_breaker),
+        },
+        3,
     )
     return [
-        compare("memory of a breaker, window 100 full", costs, ours="ours", peer=peer, unit="bytes", reach="<= 0.25")
+        compare(
+            "memory of a breaker, window 100 full",
+            costs,
+            ours="ours",
+            peer=peer,
+            unit="bytes",
+            reach="<= 0.25",
+        )
         for peer in ("pyresilience", "fluxgate")
     ]
 

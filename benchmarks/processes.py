@@ -40,8 +40,12 @@ def start_up() -> list[Figure]:
         finally:
             del os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"]
     figure = compare(
-        "plugin start-up, CPU of pytest + pytest-asyncio", costs,
-        ours="with", peer="without", unit="ms CPU", reach="<= 1.1",
+        "plugin start-up, CPU of pytest + pytest-asyncio",
+        costs,
+        ours="with",
+        peer="without",
+        unit="ms CPU",
+        reach="<= 1.1",
     )
     added = figure.ours - figure.theirs
     figure.note = f"+{added:.1f} ms (reach: ≤ +10 ms)"
@@ -71,10 +75,22 @@ def scenarios() -> list[Figure]:
             5,
         )
     return [
-        compare("smallest scenario, whole process", one, ours="ours", peer="chaos run", unit="ms CPU", reach="<= 1.2"),
         compare(
-            f"all {count} breaker scenarios on our breaker", every,
-            ours="ours", peer="chaos run", unit="ms wall", reach="<= 0.2", note=f"peer: {count} × one `chaos run`",
+            "smallest scenario, whole process",
+            one,
+            ours="ours",
+            peer="chaos run",
+            unit="ms CPU",
+            reach="<= 1.2",
+        ),
+        compare(
+            f"all {count} breaker scenarios on our breaker",
+            every,
+            ours="ours",
+            peer="chaos run",
+            unit="ms wall",
+            reach="<= 0.2",
+            note=f"peer: {count} x one `chaos run`",
         ),
     ]
 

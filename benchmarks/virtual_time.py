@@ -60,7 +60,12 @@ def wake_ups() -> list[Figure]:
     costs = interleave({"ours": turn(_ours), **{name: turn(run) for name, (run, _) in peers.items()}}, ROUNDS)
     return [
         compare(
-            "virtual time, 100 tasks × sleep(0.1)", costs, ours="ours", peer=name, unit="wake-ups/CPU s", reach=reach
+            "virtual time, 100 tasks x sleep(0.1)",
+            costs,
+            ours="ours",
+            peer=name,
+            unit="wake-ups/CPU s",
+            reach=reach,
         )
         for name, (_, reach) in peers.items()
     ]

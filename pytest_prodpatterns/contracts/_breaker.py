@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_prodpatterns.lab import Event
 from pytest_prodpatterns.scenarios import Verdict
 from pytest_prodpatterns.scenarios._catalogue import packaged
 from pytest_prodpatterns.scenarios._runner import run_scenario
@@ -86,8 +87,7 @@ class CircuitBreakerContract:
 def _adopt(lab: ChaosLab, outcome: Outcome) -> None:
     """Hand the scenario's history to the test's own timeline, which a failure shows and a file may keep."""
     for event in outcome.timeline:
-        del event["seq"], event["test"]
-        lab.timeline._append(**event)  # noqa: SLF001 - `emit` would give them new times
+        lab.timeline.adopt(Event(**event))
 
 
 def _told(outcome: Outcome) -> str:

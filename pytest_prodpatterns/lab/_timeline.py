@@ -85,7 +85,13 @@ class Timeline:
         """Append one event, behind everything that child processes wrote so far."""
         with self._lock:
             self._take_over_spool()
-            self._append(self._clock(), time.monotonic(), os.getpid(), source, kind, attributes)
+            self._append(_entry(source, kind, attributes) | {"at": self._clock()})
+
+    def adopt(self, event: Event) -> None:
+        """Append an event of another timeline; it keeps its times, and gets a `seq` and the test id of this one."""
+        with self._lock:
+            self._take_over_spool()
+            self._append(event.as_dict())
 
     @property
     def events(self) -> list[Event]:
@@ -110,10 +116,8 @@ class Timeline:
     def __len__(self) -> int:
         return len(self.events)
 
-    def _append(
-        self, at: float, real: float, process: int, source: str, kind: str, attributes: Mapping[str, Any]
-    ) -> None:
-        self._events.append(Event(next(self._seq), at, real, process, self.test, source, kind, attributes))
+    def _append(self, entry: Mapping[str, Any]) -> None:
+        self._events.append(Event(**{**entry, "seq": next(self._seq), "test": self.test}))
 
     def _take_over_spool(self) -> None:
         if self.spool is None:
@@ -129,15 +133,7 @@ class Timeline:
         whole, newline, _rest = data.rpartition(b"\n")
         self._spool_offset += len(whole) + len(newline)
         for line in whole.splitlines():
-            entry = json.loads(line)
-            self._append(
-                self._clock(),
-                entry["real"],
-                entry["process"],
-                entry["source"],
-                entry["kind"],
-                entry["attributes"],
-            )
+            self._append(json.loads(line) | {"at": self._clock()})
 
 
 class SpoolWriter:
@@ -152,8 +148,7 @@ class SpoolWriter:
 
     def emit(self, source: str, kind: str, /, **attributes: Any) -> None:
         """Append one event as a JSON line; a spool that is gone (the lab ended) is no error."""
-        entry = {"real": time.monotonic(), "process": os.getpid(), "source": source, "kind": kind}
-        line = json.dumps(entry | {"attributes": attributes}, default=repr) + "\n"
+        line = json.dumps(_entry(source, kind, attributes), default=repr) + "\n"
         try:
             descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError:
@@ -164,12 +159,25 @@ class SpoolWriter:
             os.close(descriptor)
 
 
+def _entry(source: str, kind: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is known of an event where it happens; the timeline adds the rest."""
+    return {
+        "real": time.monotonic(),
+        "process": os.getpid(),
+        "source": source,
+        "kind": kind,
+        "attributes": attributes,
+    }
+
+
 def _matches(event: Event, source: str | None, kind: str | None, attributes: Mapping[str, Any]) -> bool:
     if source is not None and event.source != source and event.source.partition(":")[0] != source:
         return False
     if kind is not None and event.kind != kind:
         return False
-    return all(name in event.attributes and event.attributes[name] == value for name, value in attributes.items())
+    return all(
+        name in event.attributes and event.attributes[name] == value for name, value in attributes.items()
+    )
 
 
 def _become_child() -> None:
