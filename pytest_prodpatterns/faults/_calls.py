@@ -10,7 +10,7 @@ import asyncio
 import concurrent.futures
 import copy
 import inspect
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,8 +60,13 @@ class _Returns(Fault):
 class _Runs(Fault):
     action: Callable[[], Any]
 
-    def strike(self, scene: Scene) -> Answer | None:  # noqa: ARG002
-        self.action()
+    def strike(self, scene: Scene) -> Answer | None:
+        result = self.action()
+        if isinstance(result, Coroutine):
+            result.close()
+            raise TypeError(
+                f"{self} on {scene.name!r}: a synchronous call cannot await its action; give a plain function"
+            )
         return None
 
     async def strike_async(self, scene: Scene) -> Answer | None:  # noqa: ARG002

@@ -92,7 +92,11 @@ class Injection:
 
     def undo(self) -> None:
         """Take the fault back now: restore what was replaced, release what hangs, strike no more."""
-        self._undo.run()
+        try:
+            self._undo.run()
+        except Exception:
+            self._undo.done = False  # a patch under a later patch stays; it can go when that one is gone
+            raise
 
     def _take_back(self) -> None:
         try:

@@ -50,7 +50,8 @@ class FlakyPatch:
         """Give the name back and release what hangs; a second time does nothing.
 
         Raises:
-            RuntimeError: When somebody else replaced the name meanwhile; it is left as it is.
+            RuntimeError: When somebody else replaced the name meanwhile; it is left as it is. Try again when
+                that is undone; the lab does, too.
         """
         self._injection.undo()
 

@@ -61,7 +61,7 @@ class Release:
 
     def wait(self, seconds: float) -> bool:
         """Block this thread until the gate opens, or time is up; tell whether it is open."""
-        return self._opened.wait(seconds)
+        return self._opened.wait(min(seconds, threading.TIMEOUT_MAX))
 
     async def wait_async(self) -> None:
         """Suspend this task until the gate opens."""

@@ -121,7 +121,7 @@ class _Struck(Generator[Any, Any, Any]):
         self._left = shot.after
 
     def send(self, value: Any, /) -> Any:
-        if self._shot is not None and not self._left:
+        if self._shot is not None and self._left <= 0:
             value = self._strike(self._shot, value)
         self._left -= 1
         return self._stream.send(value)
@@ -140,6 +140,7 @@ class _Struck(Generator[Any, Any, Any]):
         return None
 
     def throw(self, *error: Any) -> Any:
+        self._left -= 1  # what it yields for an error is an item, too
         return self._stream.throw(*error)
 
     def close(self) -> None:
@@ -155,7 +156,7 @@ class _AsyncStruck:
         self._left = shot.after
 
     async def asend(self, value: Any) -> Any:
-        if self._shot is not None and not self._left:
+        if self._shot is not None and self._left <= 0:
             value = await self._strike(self._shot, value)
         self._left -= 1
         return await self._stream.asend(value)
@@ -174,6 +175,7 @@ class _AsyncStruck:
         return None
 
     async def athrow(self, error: BaseException) -> Any:
+        self._left -= 1
         return await self._stream.athrow(error)
 
     async def aclose(self) -> None:

@@ -749,3 +749,58 @@ def test_importing_faults_loads_nothing_heavy() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_an_item_that_answers_a_thrown_error_is_an_item() -> None:
+    def stream() -> Iterator[int]:
+        for number in range(5):
+            try:
+                yield number
+            except KeyError:
+                continue
+
+    broken = flaky(stream, fault=faults.after_items(3, faults.raises(ConnectionError)))()
+    assert [next(broken), broken.throw(KeyError()), next(broken)] == [0, 1, 2]  # type: ignore[attr-defined]
+    with pytest.raises(ConnectionError):
+        next(broken)
+
+
+def test_an_item_that_answers_an_error_thrown_into_an_async_stream_is_an_item() -> None:
+    async def stream() -> AsyncIterator[int]:
+        for number in range(5):
+            try:
+                yield number
+            except KeyError:
+                continue
+
+    async def main() -> None:
+        broken: Any = flaky(stream, fault=faults.after_items(3, faults.raises(ConnectionError)))()
+        seen = [await anext(broken), await broken.athrow(KeyError()), await anext(broken)]
+        assert seen == [0, 1, 2]
+        with pytest.raises(ConnectionError):
+            await anext(broken)
+
+    run(main())
+
+
+@pytest.mark.parametrize("fault", [faults.delays(1e300), faults.hangs(limit=1e300)])
+def test_a_thread_may_wait_longer_than_the_platform_can_count(fault: faults.Fault) -> None:
+    call = flaky(add, fault=fault)
+    answers: list[Any] = []
+    thread = threading.Thread(target=lambda: answers.append(call(1)))
+    thread.start()
+    wait_until(lambda: call.calls == 1)
+    call.undo()
+    thread.join(10)
+    assert answers == [[1, 2, 3]]
+
+
+def test_an_action_that_turns_out_async_is_refused_in_a_synchronous_call() -> None:
+    async def restart() -> None:
+        raise AssertionError("never awaited")
+
+    call = flaky(add, fault=faults.runs(lambda: restart()))
+    with pytest.raises(
+        TypeError, match=r"^runs\(<lambda>\) on 'add': a synchronous call cannot await its action"
+    ):
+        call(1)

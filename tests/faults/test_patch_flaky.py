@@ -259,3 +259,19 @@ def test_a_cached_function_can_be_patched(shop: Any) -> None:
     shop.cached = functools.lru_cache(shop.charge)
     with patch_flaky("fa_shop:cached", fault=faults.returns("no"), when="first(1)"):
         assert [shop.cached(1), shop.cached(1)] == ["no", "charged 1"]
+
+
+@pytest.mark.parametrize("again", ["by hand", "by the lab"])
+def test_a_patch_under_a_later_one_is_undone_when_that_is_gone(shop: Any, again: str) -> None:
+    real = shop.charge
+    with ChaosLab(seed=1):
+        first = patch_flaky("fa_shop:charge", fault=faults.returns("first"))
+        second = patch_flaky("fa_shop:charge", fault=faults.returns("second"))
+        with pytest.raises(RuntimeError, match=r"undo the later patch first"):
+            first.undo()
+        assert shop.charge(5) == "second"
+        if again == "by hand":
+            second.undo()
+            first.undo()
+            assert shop.charge is real
+    assert shop.charge is real

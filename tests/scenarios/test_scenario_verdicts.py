@@ -148,15 +148,15 @@ def test_each_way_a_run_goes_has_its_verdict(tmp_path, method, changes, verdict,
 
 
 def test_a_requirement_that_the_target_lacks_is_not_applicable_and_nothing_runs(tmp_path) -> None:
-    extension = tiny.experiment()["extensions"][0] | {"requires": ["wings"]}
+    extension = tiny.experiment()["extensions"][0] | {"requires": ["async"]}
     marker = tmp_path / "rolled-back"
     outcome = play(
         tmp_path,
-        target=tiny.Target(("wings",)),
+        target=tiny.Target(("async",)),
         extensions=[extension],
         rollbacks=[activity("open_something", path=str(marker))],
     )
-    assert (outcome.verdict, outcome.evidence) == ("not applicable", "tiny has no wings")
+    assert (outcome.verdict, outcome.evidence) == ("not applicable", "tiny has no async")
     assert outcome.journal["run"] == []
     assert not marker.exists()
 
@@ -208,12 +208,13 @@ def test_the_same_seed_draws_the_same_numbers_and_another_one_others(tmp_path) -
 def test_an_interrupt_is_raised_again_after_everything_was_undone(tmp_path, how, cause) -> None:
     broken = tmp_path / "broken"
     broken.touch()
+    handler = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt) as caught:
         play(tmp_path, activity("fault", undo=str(broken)), activity("fail", how=how))
     assert isinstance(caught.value, ScenarioInterrupted)
     assert caught.value.outcome.evidence == f"interrupted by {cause}; everything was rolled back"
     assert not broken.exists()
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == handler
     assert play(tmp_path).verdict == "held", "the next run must not suffer"
 
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, ParamSpec, Self, TypeVar, overload
 
 from pytest_prodpatterns.patterns.breaker import _checks
 from pytest_prodpatterns.patterns.breaker._engine import Engine, Listener
 from pytest_prodpatterns.patterns.breaker._settings import Classifier, Window, checked
-from pytest_prodpatterns.patterns.breaker._shells import LAZY_FLAGS, LAZY_RESULTS, finish, shell, within
+from pytest_prodpatterns.patterns.breaker._shells import (
+    LAZY_FLAGS,
+    LAZY_RESULTS,
+    PLAIN_RESULTS,
+    finish,
+    shell,
+    within,
+)
 from pytest_prodpatterns.patterns.breaker._snapshot import Snapshot
 from pytest_prodpatterns.patterns.breaker._state import CLOSED, Cause, CircuitState, Transition
 
@@ -154,7 +161,7 @@ class CircuitBreaker(Engine):
     @overload
     def call(
         self, function: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Awaitable[T]: ...
+    ) -> Coroutine[Any, Any, T]: ...
     @overload
     def call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
     def call(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
@@ -166,8 +173,8 @@ class CircuitBreaker(Engine):
             kwargs: Its keyword arguments.
 
         Returns:
-            Its result; for an async function, an awaitable that is admitted or rejected when it is awaited; for
-            a generator, a guarded one.
+            Its result; for an async function, a coroutine that is admitted or rejected when it is awaited; for
+            a generator, a guarded one; for another awaitable, a coroutine that awaits it.
 
         Raises:
             CircuitOpenError: When the breaker rejects the call; `function` was not called.
@@ -192,7 +199,8 @@ class CircuitBreaker(Engine):
         except BaseException as error:
             self._raised(ticket, error)
             raise
-        if type(result) in LAZY_RESULTS:
+        kind = type(result)
+        if kind not in PLAIN_RESULTS and (kind in LAZY_RESULTS or hasattr(kind, "__await__")):
             return finish(self, ticket, result)
         if ticket != core.healthy:
             self._returned(ticket, result)
@@ -257,7 +265,10 @@ class CircuitBreaker(Engine):
 
     @property
     def last_failure(self) -> Exception | None:
-        """The exception that was counted last since the breaker was closed."""
+        """The exception that was counted last; None when it closes, or all is well again.
+
+        It keeps its traceback, and with it the frames that it came through.
+        """
         return self._core.last_failure
 
     def snapshot(self) -> Snapshot:
@@ -295,6 +306,12 @@ class CircuitBreaker(Engine):
     def metrics_only(self) -> None:
         """Let every call through and count, but never open, until `reset`, `force_open` or `disable`."""
         self._move(Cause.OBSERVED, "metrics only, by hand")
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"circuit breaker {self.name!r} can be neither copied nor pickled, as calls run through it: "
+            "make one in each process, and share their state by a store"
+        )
 
     def __repr__(self) -> str:
         core = self._core

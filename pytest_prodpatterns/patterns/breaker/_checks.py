@@ -64,7 +64,11 @@ def exceptions(name: str, value: Any) -> tuple[type[Exception], ...]:
 def _number(name: str, value: Any, expected: str, fits: Callable[[float], bool]) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be {expected}, not {value!r}")
-    if not math.isfinite(value) or not fits(value):
+    try:
+        finite = math.isfinite(value)
+    except OverflowError:  # a whole number beyond every float
+        finite = False
+    if not finite or not fits(value):
         raise ValueError(f"{name} must be {expected}, not {value!r}")
     return value
 

@@ -13,10 +13,15 @@ outcome, or when its time is up; a probe that hangs loses its slot, and what it 
 Whoever calls a method here holds the breaker's lock; only `door`, `healthy`, `shut_until` and `last_failure`
 may be read without it.  Each is one reference, replaced as a whole: a reader sees the old or the new one, and
 either is right, as the call could have come a moment earlier.  Nothing here depends on the GIL.
+
+A clock may be replaced while we live: a test opens a breaker and then begins virtual time.  When the time is
+well before the one at which the present state began, all that is due in this state is counted from the
+beginning of the other clock, or from here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -39,6 +44,8 @@ if TYPE_CHECKING:
     from pytest_prodpatterns.patterns.breaker._settings import Settings
 
 _NEVER: Final = -inf
+_OLD_NEWS: Final = 1.0
+"""Seconds by which a thread may come late with the time it read, before that means another clock."""
 
 
 class Permit:
@@ -62,6 +69,13 @@ class Core:
         `door` is the generation if calls need no permit, else 0; `healthy` is `door` or 0.
         `probes` is empty unless half-open; `len(probes) <= peak <= settings.max_probes`.
         `shut_until` is the end of the break when open, infinite when forced open, else minus infinity.
+        `since` is when the state began, on the clock that `shut_until` and the leases are measured by.
+
+    Args:
+        settings: What to go by.
+        state: The state to begin in.
+        now: The time.
+        roll: Returns a random number from 0 to 1 for the jitter of one break.
     """
 
     __slots__ = (
@@ -74,8 +88,10 @@ class Core:
         "openings",
         "peak",
         "probes",
+        "roll",
         "settings",
         "shut_until",
+        "since",
         "state",
         "successes",
         "tally",
@@ -88,10 +104,15 @@ class Core:
     successes: int
     peak: int
     shut_until: float
+    since: float
 
-    def __init__(self, settings: Settings, state: CircuitState, now: float) -> None:
+    def __init__(
+        self, settings: Settings, state: CircuitState, now: float, roll: Callable[[], float]
+    ) -> None:
         self.settings = settings
-        self.tally: Tally = Streak() if settings.window is None else settings.window.tally()
+        self.roll = roll
+        window = settings.window
+        self.tally: Tally = Streak() if window is None else window.tally(settings.minimum_calls)
         self.generation = 0
         self.openings = 0  # since the breaker was closed
         self.history: tuple[Transition, ...] = ()
@@ -109,14 +130,13 @@ class Core:
             return self.generation, change
         return Permit(self.generation, now, inf), change
 
-    def settle(  # noqa: PLR0917
+    def settle(
         self,
         ticket: Ticket,
         outcome: Outcome,
         now: float,
         error: Exception | None = None,
         wait: float | None = None,
-        roll: float = 0.5,
     ) -> Transition | None:
         """Take a ticket back with its outcome, and return the transition that this brings about.
 
@@ -126,7 +146,6 @@ class Core:
             now: The time.
             error: The exception that failed.
             wait: For how many seconds the dependency asked to be left alone.
-            roll: A random number from 0 to 1, for the jitter.
         """
         generation, slow = ticket, False
         if type(ticket) is Permit:
@@ -138,14 +157,17 @@ class Core:
         if slow and self.settings.slow_call_rate is None and outcome is not IGNORED:
             outcome = FAILURE
         if type(ticket) is Permit and self.state is HALF_OPEN:
-            return self._settle_probe(ticket, outcome, now, slow, error, wait, roll)
+            return self._settle_probe(ticket, outcome, now, slow, error, wait)
         if outcome is IGNORED:
             return None
+        tally = self.tally
+        tally.add(now, outcome is FAILURE, slow)
         if outcome is FAILURE:
             self.last_failure = error
-        self.tally.add(now, outcome is FAILURE, slow)
+        elif tally.calm:
+            self.last_failure = None
         self.healthy = self.door if self._calm() else 0
-        return None if self.state is METRICS_ONLY else self._judge(now, outcome, wait, roll)
+        return None if self.state is METRICS_ONLY else self._judge(now, outcome, wait)
 
     def note_success(self) -> bool:
         """Draw the conclusions from a plain success that the tally holds already, and found worth a look.
@@ -154,20 +176,19 @@ class Core:
         success of a call without a permit, with all that it need not ask left out.
 
         Returns:
-            Whether a rule may be broken now, so that `review` must look: a success breaks one only if it is the
-            call that makes the rules hold, or if older successes have left the window meanwhile.
+            Whether a rule may be broken now, so that `review` must look.
         """
-        tally = self.tally
-        if tally.calm:
-            self.healthy = self.door
-            return False
-        return tally.ages or tally.calls == self.settings.minimum_calls
+        if not self.tally.calm:
+            return True
+        self.healthy = self.door
+        self.last_failure = None
+        return False
 
     def review(self, ticket: Ticket, now: float) -> Transition | None:
         """Open if a rule is broken, after a success."""
         if ticket != self.door or self.state is not CLOSED:
             return None
-        return self._judge(now, SUCCESS, None, 0.5)
+        return self._judge(now, SUCCESS, None)
 
     def elapse(self, now: float) -> Transition | None:
         """Do what the passing of time alone does."""
@@ -178,12 +199,12 @@ class Core:
         self.probes = [probe for probe in self.probes if now < probe.expires]
         if self.admitted != self.settings.probe_limit or self.probes:
             return None
-        return self.trip(now, f"none of {self.admitted} probes is left, and no verdict", None, 0.5)
+        return self.trip(now, f"none of {self.admitted} probes is left, and no verdict")
 
-    def trip(self, now: float, reason: str, wait: float | None, roll: float) -> Transition | None:
+    def trip(self, now: float, reason: str, wait: float | None = None) -> Transition | None:
         """Open for `wait` seconds, or for as long as the settings say."""
         self.openings += 1
-        return self.move(Cause.TRIPPED, now, reason, self._break(roll) if wait is None else wait)
+        return self.move(Cause.TRIPPED, now, reason, self._break() if wait is None else wait)
 
     def move(self, cause: Cause, now: float, reason: str, seconds: float = 0.0) -> Transition | None:
         """Go where the table says; every change of state but `impose` goes through here."""
@@ -212,6 +233,7 @@ class Core:
         self.door = self.healthy = 0
         self.generation += 1
         self.state = state
+        self.since = now
         self.probes = []
         self.admitted = self.successes = self.peak = 0
         self.shut_until = now + seconds if state is OPEN else inf if state is FORCED_OPEN else _NEVER
@@ -223,6 +245,17 @@ class Core:
         if state is DISABLED or (not timed and state in (CLOSED, METRICS_ONLY)):
             self.door = self.generation
             self.healthy = self.door if self._calm() else 0
+
+    def change_clock(self, now: float, elapsed: float) -> None:
+        """Go by another clock if this one has gone back, as if the state had begun `elapsed` seconds ago."""
+        if now >= self.since - _OLD_NEWS:
+            return
+        shift = now - elapsed - self.since
+        self.since += shift
+        self.shut_until += shift
+        for probe in self.probes:
+            probe.started += shift
+            probe.expires += shift
 
     def _calm(self) -> bool:
         if self.state is DISABLED:
@@ -247,7 +280,6 @@ class Core:
         slow: bool,
         error: Exception | None,
         wait: float | None,
-        roll: float,
     ) -> Transition | None:
         if now >= permit.expires or permit not in self.probes:
             return None
@@ -257,19 +289,17 @@ class Core:
             return None
         if outcome is FAILURE or slow:
             self.last_failure = error
-            return self.trip(
-                now, _asked(wait) or ("a probe was slow" if slow else "a probe failed"), wait, roll
-            )
+            return self.trip(now, _asked(wait) or ("a probe was slow" if slow else "a probe failed"), wait)
         self.successes += 1
         if self.successes < self.settings.success_threshold:
             return None
         return self.move(Cause.RECOVERED, now, f"{self.successes} probes succeeded")
 
-    def _judge(self, now: float, outcome: Outcome, wait: float | None, roll: float) -> Transition | None:
+    def _judge(self, now: float, outcome: Outcome, wait: float | None) -> Transition | None:
         reason = _asked(wait) if outcome is FAILURE else None
         if reason is None:
             reason, wait = self._broken_rule(), None
-        return None if reason is None else self.trip(now, reason, wait, roll)
+        return None if reason is None else self.trip(now, reason, wait)
 
     def _broken_rule(self) -> str | None:
         tally, settings = self.tally, self.settings
@@ -291,14 +321,14 @@ class Core:
             return f"{tally.slow} of {tally.calls} calls were slow"
         return None
 
-    def _break(self, roll: float) -> float:
+    def _break(self) -> float:
         settings = self.settings
         cap = inf if settings.max_recovery_timeout is None else settings.max_recovery_timeout
         try:
             length = settings.recovery_timeout * settings.backoff ** (self.openings - 1)
         except OverflowError:
             length = cap
-        return min(min(length, cap) * (1 + settings.jitter * (2 * roll - 1)), cap)
+        return min(min(length, cap) * (1 + settings.jitter * (2 * self.roll() - 1)), cap)
 
 
 def _asked(wait: float | None) -> str | None:

@@ -1,6 +1,6 @@
 """Between the core and the world: the lock, the clock, the events.
 
-Every step is the same: ask the user's code what it means (classifier, random numbers) with no lock held,
+Every step is the same: ask the user's code what it means (classifier, `retry_after`) with no lock held,
 decide in the core under the lock, then act outside it.  The lock is re-entrant, so that a signal handler or a
 finaliser that makes a guarded call while we hold it does not dead-lock.
 """
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pytest_prodpatterns.lab import ChaosLab, current_lab, emit, listening, now
+from pytest_prodpatterns.lab import _ambient, emit, listening, now
 from pytest_prodpatterns.patterns.breaker._classify import (
     FAILURE,
     IGNORED,
@@ -22,6 +22,7 @@ from pytest_prodpatterns.patterns.breaker._classify import (
     wait_of,
 )
 from pytest_prodpatterns.patterns.breaker._core import Core, Permit, Ticket
+from pytest_prodpatterns.patterns.breaker._dice import Dice, no_dice
 from pytest_prodpatterns.patterns.breaker._errors import CircuitOpenError
 from pytest_prodpatterns.patterns.breaker._state import (
     CLOSED,
@@ -54,10 +55,8 @@ class Engine:
         "_lock",
         "_now",
         "_outbox",
-        "_rng",
         "_settings",
         "_store",
-        "_stream",
         "name",
     )
 
@@ -75,29 +74,31 @@ class Engine:
         self._settings = settings
         self._judges = settings.judges_results
         self._now = now if clock is None else clock
-        self._rng = rng
-        self._stream: tuple[ChaosLab | None, Random] | None = None
         self._store = store
         self._listeners = tuple(listeners)
         self._lock = threading.RLock()
         self._announcing = threading.Lock()  # held by whoever empties the outbox; never waited for
         self._outbox: list[tuple[Transition, SharedState | None]] = []  # in the order of the decisions
         self._complaints: frozenset[object] = frozenset()
-        self._core = Core(settings, state, self._now())
+        dice = Dice(name, rng) if settings.jitter else no_dice
+        self._core = Core(settings, state, self._now(), dice)
         if store is not None:
             store.attach(name, self._receive)
 
     def _admit(self) -> Ticket:
         """Return a ticket for one call, or raise CircuitOpenError."""
         core, at = self._core, self._now()
-        if at < (until := core.shut_until):  # the common rejection reads one reference and takes no lock
+        if core.since <= at < (until := core.shut_until):  # the common rejection takes no lock
             state = OPEN if until < float("inf") else FORCED_OPEN
             raise self._rejection(state, until - at if state is OPEN else None)
+        if at < core.since:
+            self._change_clock(at)
         with self._lock:
             ticket, change = core.admit(at)
             state, wait = core.state, None if ticket else core.retry_after(at)
             self._post(change, at)
-        self._announce()
+        if change is not None:
+            self._announce()
         if not ticket:
             raise self._rejection(state, wait)
         return ticket
@@ -114,16 +115,20 @@ class Engine:
             self._settle(ticket, outcome, None, wait)
         else:  # the common success needs no more than this
             core = self._core
-            at = self._now() if core.tally.ages else 0.0
+            tally = core.tally
+            at = (_ambient._clock() if self._now is now else self._now()) if tally.ages else 0.0  # noqa: SLF001
             with self._lock:
-                suspicious = ticket == core.door and core.tally.succeed(at) and core.note_success()
+                suspicious = ticket == core.door and tally.succeed(at) and core.note_success()
             if suspicious:
                 self._review(ticket)
 
     def _raised(self, ticket: Ticket, error: BaseException) -> None:
         """Settle a call that raised; cancellation, Ctrl-C and the like are neither success nor failure."""
         if isinstance(error, Exception):
-            outcome, wait = self._meaning(None, error)
+            if self._judges:
+                outcome, wait = self._meaning(None, error)
+            else:
+                outcome, wait = default_outcome(self._settings, error), None
             self._settle(ticket, outcome, error, wait)
         elif type(ticket) is Permit:
             self._settle(ticket, IGNORED, None, None)
@@ -135,15 +140,14 @@ class Engine:
             self._post(change, at)
         self._announce()
 
-    def _overran(self, ticket: Ticket, error: TimeoutError) -> None:
+    def _overran(self, ticket: Ticket, error: Exception) -> None:
         """Settle a call that ran over the breaker's own deadline: always a failure."""
         self._settle(ticket, FAILURE, error, None)
 
     def _settle(self, ticket: Ticket, outcome: Any, error: Exception | None, wait: float | None) -> None:
         at = self._now()
-        roll = self._random().random() if self._settings.jitter and outcome is not SUCCESS else 0.5
         with self._lock:
-            change = self._core.settle(ticket, outcome, at, error, wait, roll)
+            change = self._core.settle(ticket, outcome, at, error, wait)
             self._post(change, at)
         if change is not None:
             self._announce()
@@ -151,12 +155,21 @@ class Engine:
     def _look(self) -> CircuitState:
         """Let time do its work, and return the state."""
         at = self._now()
+        if at < self._core.since:
+            self._change_clock(at)
         with self._lock:
             self._post(self._core.elapse(at), at)
             self._core.tally.expire(at)
             state = self._core.state
         self._announce()
         return state
+
+    def _change_clock(self, at: float) -> None:
+        """Go on when the clock shows an earlier time than before, as when virtual time has begun."""
+        clock = _ambient.ambient_clock() if self._now is now else self._now
+        elapsed = getattr(getattr(clock, "__self__", clock), "elapsed", 0.0)
+        with self._lock:
+            self._core.change_clock(at, elapsed)
 
     def _move(self, cause: Cause, reason: str) -> None:
         at = self._now()
@@ -173,13 +186,12 @@ class Engine:
 
     def _receive(self, shared: SharedState) -> None:
         """Take over what another breaker of this name published; each finds half-open by its own clock."""
-        at = self._now()
+        at, state = self._now(), CircuitState(shared.state)
         with self._lock:
-            if shared.state is self._core.state or shared.state is HALF_OPEN:
+            if state is self._core.state or state is HALF_OPEN:
                 return
-            reason = f"shared: {shared.reason}"
-            change = self._core.impose(shared.state, at, reason, shared.seconds)
-            self._core.openings = 0 if shared.state is CLOSED else shared.openings
+            change = self._core.impose(state, at, f"shared: {shared.reason}", shared.seconds)
+            self._core.openings = 0 if state is CLOSED else shared.openings
             if change is not None:
                 self._outbox.append((change, None))
         self._announce()
@@ -202,14 +214,6 @@ class Engine:
         except Exception as problem:  # noqa: BLE001
             self._complain("retry_after", problem)
         return (outcome, None) if wait is None else (FAILURE, wait)
-
-    def _random(self) -> Random:
-        if self._rng is not None:
-            return self._rng
-        lab = current_lab()
-        if self._stream is None or self._stream[0] is not lab:
-            self._stream = lab, Random() if lab is None else lab.rng(f"breaker:{self.name}")
-        return self._stream[1]
 
     def _post(self, change: Transition | None, at: float) -> None:
         """Put a transition into the outbox; the lock is held."""
@@ -249,7 +253,11 @@ class Engine:
     def _complain(self, culprit: Any, problem: Exception) -> None:
         """Record that user code failed: in the timeline each time, in the log once for each culprit."""
         who = culprit if isinstance(culprit, str) else "listener"
-        emit(f"breaker:{self.name}", f"{who.replace('_', '-')}-failed", error=repr(problem))
+        try:
+            text = repr(problem)
+        except Exception:  # noqa: BLE001
+            text = type(problem).__name__
+        emit(f"breaker:{self.name}", f"{who.replace('_', '-')}-failed", error=text)
         key = culprit if isinstance(culprit, str) else id(culprit)
         if key in self._complaints:
             return

@@ -14,7 +14,7 @@ class CircuitOpenError(Exception):
     Each rejection raises a fresh one. It is cheap (no text is built before somebody asks for it) and
     picklable, so that it can leave a worker process.
 
-    Args:
+    Args (by position):
         name: The breaker's name.
         state: The state in which it rejected: open, half_open or forced_open.
         retry_after: Seconds until a call is let through: until the break is over when open, until the lease
@@ -33,6 +33,7 @@ class CircuitOpenError(Exception):
             state: CircuitState = OPEN,
             retry_after: float | None = None,
             last_failure: BaseException | None = None,
+            /,
         ) -> None: ...
 
     @property

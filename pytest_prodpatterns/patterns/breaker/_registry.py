@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from pytest_prodpatterns.lab import emit
@@ -13,7 +14,7 @@ from pytest_prodpatterns.patterns.breaker._checks import function, whole
 from pytest_prodpatterns.patterns.breaker._state import CLOSED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator
+    from collections.abc import Callable, Hashable
 
 
 class CircuitBreakerRegistry:
@@ -46,6 +47,11 @@ class CircuitBreakerRegistry:
         self.max_size = whole("max_size", max_size)
         if make is not None and parameters:
             raise TypeError(f"pass make or parameters, not both: {', '.join(parameters)}")
+        if "name" in parameters:
+            raise TypeError("name must be left out: each breaker is named after its key")
+        parameters = {
+            each: tuple(value) if isinstance(value, Iterator) else value for each, value in parameters.items()
+        }
         if make is None:
             CircuitBreaker(**parameters)
         self._make = function("make", make) or (lambda key: CircuitBreaker(name=str(key), **parameters))
@@ -54,12 +60,18 @@ class CircuitBreakerRegistry:
         self._breakers: OrderedDict[Hashable, CircuitBreaker] = OrderedDict()  # oldest use first
 
     def get(self, key: Hashable) -> CircuitBreaker:
-        """Return the breaker of `key`, and make it first if need be."""
+        """Return the breaker of `key`, and make it first if need be.
+
+        Raises:
+            TypeError: When `make` returned something else.
+        """
         with self._lock:
             if (breaker := self._breakers.get(key)) is not None:
                 self._breakers.move_to_end(key)
                 return breaker
         made = self._make(key)  # user code: not under the lock, so two threads may make one, and one is used
+        if not isinstance(made, CircuitBreaker):
+            raise TypeError(f"make must return a CircuitBreaker, not {made!r}")
         with self._lock:
             breaker = self._breakers.setdefault(key, made)
             evicted = [self._evict(key) for _ in range(len(self._breakers) - self.max_size)]

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import functools
 import inspect
-from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from types import AsyncGeneratorType, CoroutineType, GeneratorType, NoneType
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 
     from pytest_prodpatterns.patterns.breaker._core import Ticket
     from pytest_prodpatterns.patterns.breaker._engine import Engine
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 LAZY_FLAGS: Final = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 """Set in the code of functions whose call does not run them."""
 LAZY_RESULTS: Final = frozenset({CoroutineType, GeneratorType, AsyncGeneratorType})
-"""What a plain function may return instead of a result: the work is still to be done."""
+"""What a plain function may return instead of a result, like any awaitable: the work is still to be done."""
+PLAIN_RESULTS: Final = frozenset({NoneType, bool, int, float, str, bytes, list, tuple, dict, set})
+"""What it mostly returns, so that there is no need to look closer."""
 
 
 def shell(engine: Engine, function: Any) -> Any:
@@ -35,8 +37,11 @@ def shell(engine: Engine, function: Any) -> Any:
             f"call_timeout needs an async function, and {function!r} is not one: nothing can interrupt it; "
             "use slow_call_duration to count calls that take too long"
         )
-    guarded = make(engine, function)
-    return functools.update_wrapper(guarded, function)
+    guarded = functools.update_wrapper(make(engine, function), function)
+    if not hasattr(function, "__name__"):
+        plain = _without_partials(function)
+        guarded.__name__ = guarded.__qualname__ = getattr(plain, "__name__", type(plain).__name__)
+    return guarded
 
 
 def _maker(function: Any) -> Callable[[Engine, Any], Any]:
@@ -47,9 +52,7 @@ def _maker(function: Any) -> Callable[[Engine, Any], Any]:
         raise TypeError(f"cannot guard the class {function.__qualname__}: guard its methods one by one")
     if not callable(function):
         raise TypeError(f"cannot guard {function!r}: it is not callable")
-    plain: Any = function
-    while isinstance(plain, functools.partial):
-        plain = plain.func
+    plain = _without_partials(function)
     if getattr(plain, "__globals__", {}).get("__name__") == "contextlib":
         raise TypeError(
             f"cannot guard {function!r}: it only makes a context manager; put the breaker's decorator below "
@@ -69,6 +72,12 @@ def _maker(function: Any) -> Callable[[Engine, Any], Any]:
     return _plain_function
 
 
+def _without_partials(function: Any) -> Any:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
+
+
 def _call_of(instance: object) -> Any:
     return getattr(type(instance), "__call__", None)  # noqa: B004
 
@@ -83,7 +92,8 @@ def _plain_function(engine: Engine, function: Callable[..., Any]) -> Callable[..
         except BaseException as error:
             raised(ticket, error)
             raise
-        if type(result) in LAZY_RESULTS:
+        kind = type(result)
+        if kind not in PLAIN_RESULTS and (kind in LAZY_RESULTS or hasattr(kind, "__await__")):
             return finish(engine, ticket, result)
         if ticket != core.healthy:
             returned(ticket, result)
@@ -157,14 +167,18 @@ def _async_generator_function(
 
 
 def finish(engine: Engine, ticket: Ticket, work: Any) -> Any:
-    """Return what a plain function returned instead of a result, guarded until the work is done."""
-    if type(work) is CoroutineType:
-        return _run_coroutine(engine, ticket, work)
-    make = _generator_function if type(work) is GeneratorType else _async_generator_function
-    return make(engine, lambda: work, ticket)()
+    """Return what a plain function returned instead of a result, guarded until the work is done.
+
+    An awaitable of whatever kind (a future, aiohttp's requests) becomes a coroutine.
+    """
+    if type(work) is GeneratorType:
+        return _generator_function(engine, lambda: work, ticket)()
+    if type(work) is AsyncGeneratorType:
+        return _async_generator_function(engine, lambda: work, ticket)()
+    return _run_awaitable(engine, ticket, work)
 
 
-async def _run_coroutine(engine: Engine, ticket: Ticket, work: Coroutine[Any, Any, Any]) -> Any:
+async def _run_awaitable(engine: Engine, ticket: Ticket, work: Awaitable[Any]) -> Any:
     try:
         result = await work
     except BaseException as error:
@@ -188,10 +202,13 @@ async def within(engine: Engine, function: Callable[..., Any], args: Any, kwargs
         async with scope:
             result = await function(*args, **kwargs)
     except BaseException as error:
-        if isinstance(error, TimeoutError) and scope.expired():
+        if not scope.expired() or not isinstance(error, Exception):
+            engine._raised(ticket, error)  # noqa: SLF001
+            raise
+        if isinstance(error, TimeoutError):
             engine._overran(ticket, late)  # noqa: SLF001
             raise late from error.__cause__
-        engine._raised(ticket, error)  # noqa: SLF001
+        engine._overran(ticket, error)  # noqa: SLF001  # what the function made of its cancellation
         raise
     if scope.expired():  # the function swallowed its cancellation, and answered after all
         engine._overran(ticket, late)  # noqa: SLF001

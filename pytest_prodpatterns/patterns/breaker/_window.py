@@ -18,6 +18,8 @@ from pytest_prodpatterns.patterns.breaker._checks import seconds, whole
 
 _FAILED: Final = 1
 _SLOW: Final = 2
+_FINEST: Final = 1e-6
+"""Seconds of the shortest bucket; shorter ones would be lost in the rounding of large times."""
 
 
 class Tally(Protocol):
@@ -39,7 +41,12 @@ class Tally(Protocol):
         """Record one outcome."""
 
     def succeed(self, now: float) -> bool:
-        """Record one plain success, `add(now, False, False)` on the hot path, and tell if calm or failures."""
+        """Record one plain success: `add(now, False, False)` on the hot path.
+
+        Returns:
+            Whether this may have changed what the breaker concludes. A success breaks a rule only if it is the
+            call from which on the rules hold, or if older successes have left the window meanwhile.
+        """
 
     def expire(self, now: float) -> None:
         """Forget what is too old by now."""
@@ -67,7 +74,7 @@ class Streak:
         self.calm = not failed
 
     def succeed(self, now: float) -> bool:  # noqa: ARG002
-        """Record one plain success, and tell if calm or failures."""
+        """Record one plain success, which always makes it calm."""
         self.calls = self.failures = 0
         self.calm = True
         return True
@@ -87,7 +94,7 @@ class Ring:
     Invariants: `failures` and `slow` are the sums over the cells; cells not yet written are 0.
     """
 
-    __slots__ = ("_cells", "_next", "calls", "calm", "failures", "slow")
+    __slots__ = ("_cells", "_minimum", "_next", "calls", "calm", "failures", "slow")
     _next: int
     calls: int
     failures: int
@@ -95,7 +102,8 @@ class Ring:
     calm: bool
     ages: Final = False
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, minimum: int) -> None:
+        self._minimum = minimum
         self._cells = bytearray(size)
         self.clear()
 
@@ -115,15 +123,16 @@ class Ring:
         self.calm = self.calls == size and not self.failures and not self.slow
 
     def succeed(self, now: float) -> bool:
-        """Record one plain success in the place of the oldest, and tell if calm or failures."""
+        """Record one plain success in the place of the oldest, and tell if that may matter."""
         at = self._next
         if self._cells[at] or at + 1 == len(self._cells):
             self.add(now, False, False)
-        else:
-            self._next = at + 1
-            if self.calls <= at:
-                self.calls = at + 1
-        return self.calm or self.failures > 0
+            return self.calm or self.calls == self._minimum
+        self._next = at + 1
+        if self.calls > at:
+            return False
+        self.calls = at + 1
+        return self.calls == self._minimum
 
     def expire(self, now: float) -> None:
         """Do nothing: a ring of calls does not age."""
@@ -142,16 +151,21 @@ class Buckets:
     Invariants: `failures` and `slow` are the sums over the buckets; `calls` is their sum and `_fresh`, which
     counts the newest calls until they are put into a bucket; bucket `tick % len` holds what
     happened in `[tick * width, (tick + 1) * width)`, for the newest `len` ticks; older ones are zero.
+    `_turned` tells that time has emptied buckets since the last success; when `_fresh` is `_due`, there are as
+    many calls as the rules need.
     """
 
     __slots__ = (
         "_buckets",
+        "_due",
         "_fresh",
         "_from",
+        "_minimum",
         "_newest",
         "_older",
         "_tick",
         "_to",
+        "_turned",
         "_width",
         "calm",
         "failures",
@@ -162,9 +176,12 @@ class Buckets:
     slow: int
     _older: int
     _fresh: int
+    _due: int
+    _turned: bool
     ages: Final = True
 
-    def __init__(self, span: float, buckets: int) -> None:
+    def __init__(self, span: float, buckets: int, minimum: int) -> None:
+        self._minimum = minimum
         self._width = span / buckets
         self._buckets: list[list[int]] = [[0, 0, 0] for _ in range(buckets)]
         self._tick = 0
@@ -192,19 +209,30 @@ class Buckets:
             self.slow += 1
 
     def succeed(self, now: float) -> bool:
-        """Record one plain success at `now`, and tell if there are failures."""
+        """Record one plain success at `now`, and tell if that may matter."""
         if not self._from <= now < self._to:
             self.expire(now)
-        self._fresh += 1
-        return self.failures > 0
+        self._fresh = fresh = self._fresh + 1
+        if self._turned:
+            self._turned = False
+            return True
+        return fresh == self._due
 
     def expire(self, now: float) -> None:
-        """Empty the buckets that are too old; a clock that went back changes nothing."""
+        """Empty the buckets that are too old.
+
+        A clock that went back changes nothing, unless it went further than the window is long: then it is
+        another clock, and nothing here is of its time.
+        """
         self._newest[0] += self._fresh
         self._older += self._fresh
         self._fresh = 0
         tick = int(now // self._width)
         size = len(self._buckets)
+        if tick <= self._tick - size:
+            self.clear()
+            self._tick = tick
+        self._turned = self._turned or tick > self._tick
         for old in range(max(self._tick + 1, tick - size + 1), tick + 1):
             bucket = self._buckets[old % size]
             self._older -= bucket[0]
@@ -215,12 +243,15 @@ class Buckets:
         self._newest = self._buckets[self._tick % size]
         self._from = self._tick * self._width
         self._to = self._from + self._width
+        self._due = self._minimum - self._older
 
     def clear(self) -> None:
         """Forget everything."""
         for bucket in self._buckets:
             bucket[:] = (0, 0, 0)
         self._older = self._fresh = self.failures = self.slow = 0
+        self._due = self._minimum
+        self._turned = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,9 +271,9 @@ class CountWindow:
     def __post_init__(self) -> None:
         whole("size", self.size)
 
-    def tally(self) -> Tally:
-        """Return an empty memory of this kind."""
-        return Ring(self.size)
+    def tally(self, minimum: int) -> Tally:
+        """Return an empty memory of this kind; no rule holds for fewer than `minimum` calls."""
+        return Ring(self.size, minimum)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +298,11 @@ class TimeWindow:
     def __post_init__(self) -> None:
         seconds("seconds", self.seconds)
         whole("buckets", self.buckets)
+        if self.seconds < self.buckets * _FINEST:
+            raise ValueError(
+                f"seconds must be at least {_FINEST:g} for each of the {self.buckets} buckets, not {self.seconds!r}"
+            )
 
-    def tally(self) -> Tally:
-        """Return an empty memory of this kind."""
-        return Buckets(self.seconds, self.buckets)
+    def tally(self, minimum: int) -> Tally:
+        """Return an empty memory of this kind; no rule holds for fewer than `minimum` calls."""
+        return Buckets(self.seconds, self.buckets, minimum)

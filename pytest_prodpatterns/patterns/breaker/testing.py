@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from pytest_prodpatterns.patterns.breaker._breaker import CircuitBreaker
+    from pytest_prodpatterns.patterns.breaker._settings import Settings
 
 __all__ = ["assert_probes", "assert_transitions", "forced", "trip"]
 
@@ -29,11 +30,12 @@ def trip(breaker: CircuitBreaker, error: Exception | None = None) -> None:
 
     Raises:
         AssertionError: When it does not open; the text says why and shows the history.
+        TypeError: When there is no `error`, and the first of its `failures` cannot be made from a text.
     """
     if breaker.state not in (CLOSED, HALF_OPEN, OPEN):
         raise AssertionError(_with_history(f"cannot trip {breaker!r}: it is {breaker.state}", breaker))
     settings = breaker._settings  # noqa: SLF001
-    failure = settings.failures[0]("tripped by a test") if error is None else error
+    failure = _failure_of(settings) if error is None else error
     calls = max(settings.failure_threshold, settings.minimum_calls, getattr(settings.window, "size", 0))
     for _ in range(calls):
         if breaker.state is OPEN:
@@ -52,8 +54,9 @@ def trip(breaker: CircuitBreaker, error: Exception | None = None) -> None:
 def forced(breaker: CircuitBreaker, state: CircuitState | str) -> Iterator[CircuitBreaker]:
     """Put the breaker into a state for the length of a block, and back into the state before.
 
-    An open breaker stays open for its `recovery_timeout` from here, as ever. Counts of the window are kept;
-    calls that run across either end of the block do not count. Both moves stand in the history.
+    An open breaker stays open for its `recovery_timeout` from here, as ever. A closed one begins to count anew,
+    before and after the block; calls that run across either end of it do not count. Both moves stand in the
+    history.
 
     Args:
         breaker: Any breaker.
@@ -108,6 +111,14 @@ def assert_probes(breaker: CircuitBreaker, max: int = 1) -> None:  # noqa: A002
     if peak > max:
         text = f"{peak} probes of circuit breaker {breaker.name!r} ran side by side, expected at most {max}"
         raise AssertionError(_with_history(text, breaker))
+
+
+def _failure_of(settings: Settings) -> Exception:
+    kind = settings.failures[0] if settings.failures else Exception
+    try:
+        return kind("tripped by a test")
+    except Exception as problem:
+        raise TypeError(f"cannot make {kind.__name__} from a text ({problem}); pass error=…") from problem
 
 
 def _path(states: Iterable[CircuitState]) -> str:

@@ -12,6 +12,7 @@ from pytest_prodpatterns.patterns.breaker._window import Streak
 from pytest_prodpatterns.patterns.breaker.testing import trip
 
 CALM = (False, False)
+MINIMUM = 5
 
 
 def sums(log):
@@ -27,8 +28,10 @@ def walk(tally, remembered, steps=400):
         tally.expire(now)
         log.append((now, outcome))
         if outcome == CALM and draw.random() < 0.5:
-            noted = tally.succeed(now)
-            assert noted is (tally.calm or tally.failures > 0)
+            calls, failures, calm = tally.calls, tally.failures, tally.calm
+            if not tally.succeed(now):  # then it cannot have changed any conclusion
+                assert (tally.failures <= failures, tally.calm) == (True, calm)
+                assert tally.calls == calls or tally.calls == calls + 1 != MINIMUM
         else:
             tally.add(now, *outcome)
         assert (tally.calls, tally.failures, tally.slow) == sums(remembered(log, now))
@@ -37,7 +40,7 @@ def walk(tally, remembered, steps=400):
 
 @pytest.mark.parametrize("size", [1, 2, 7, 50])
 def test_a_ring_counts_as_plainly_as_a_list(size):
-    tally = CountWindow(size).tally()
+    tally = CountWindow(size).tally(MINIMUM)
     assert tally.calm is False
     for log, _ in walk(tally, lambda log, now: [entry[1] for entry in log[-size:]]):
         assert tally.calm is (len(log) >= size and all(outcome == CALM for _, outcome in log[-size:]))
@@ -51,7 +54,7 @@ def test_a_ring_counts_as_plainly_as_a_list(size):
 
 @pytest.mark.parametrize(("seconds", "buckets"), [(4, 4), (10, 4), (3, 1)])
 def test_buckets_count_as_plainly_as_a_list(seconds, buckets):
-    tally, width = TimeWindow(seconds, buckets).tally(), seconds / buckets
+    tally, width = TimeWindow(seconds, buckets).tally(MINIMUM), seconds / buckets
 
     def newest(log, now):
         return [outcome for at, outcome in log if now // width - at // width < buckets]
@@ -64,11 +67,41 @@ def test_buckets_count_as_plainly_as_a_list(seconds, buckets):
 
 def test_a_bucket_is_found_without_looking_only_within_its_bounds():
     for add in ("succeed", "add"):
-        tally = TimeWindow(2.0, 2).tally()
+        tally = TimeWindow(1.0, 2).tally(MINIMUM)
         assert (tally._from, tally._to) == (0, 0)
-        for now, bounds, calls in ((3.0, (3, 4), 1), (3.5, (3, 4), 2), (4.0, (4, 5), 3), (5.0, (5, 6), 2)):
+        for now, bounds, calls in (
+            (1.5, (1.5, 2), 1),
+            (1.75, (1.5, 2), 2),
+            (2.0, (2, 2.5), 3),
+            (2.5, (2.5, 3), 2),
+        ):
             tally.succeed(now) if add == "succeed" else tally.add(now, False, False)
-            assert (tally._from, tally._to, tally.calls) == (*bounds, calls)
+            assert (tally._from, tally._to, tally.calls, tally._tick) == (*bounds, calls, now // 0.5)
+
+
+def test_a_success_is_worth_a_look_when_time_has_passed_or_the_rules_begin_to_hold():
+    time, count = TimeWindow(4, 4).tally(3), CountWindow(4).tally(3)
+    count.add(0, True, False)
+    looks = [(now, time.succeed(now)) for now in (0, 0.5, 0.75, 0.9, 1, 1.5)]
+    assert looks == [(0, False), (0.5, False), (0.75, True), (0.9, False), (1, True), (1.5, False)]
+    assert [count.succeed(0) for _ in range(7)] == [False, True, False, True, False, False, True]
+    time.expire(2)  # somebody looked at the state meanwhile, twice
+    time.expire(2)
+    assert (time.succeed(2), time.succeed(2)) == (True, False)
+
+
+def test_a_clock_that_goes_back_further_than_the_window_is_another_one():
+    tally = TimeWindow(10, 10).tally(1)
+    tally.add(1000, True, True)
+    tally.expire(991)
+    assert (tally.calls, tally.failures, tally.slow) == (1, 1, 1)
+    tally.expire(990)
+    assert (tally.calls, tally.failures, tally.slow, tally._from) == (0, 0, 0, 990)
+    tally.add(990, True, False)
+    tally.expire(1000)
+    assert tally.calls == 0
+    tally.expire(-0.25)
+    assert (tally._from, tally._to) == (-1, 0)
 
 
 def test_a_streak_is_calm_without_failures():
@@ -114,9 +147,8 @@ def test_what_the_core_notes_of_a_success():
     core.settle(1, "success", 0)
     assert core.healthy == 0
     failing(breaker)
-    assert core.note_success() is False
-    core.tally.succeed(0)
     assert core.note_success() is True
+    core.tally.succeed(0)
     assert core.review(99, 0) is None
     assert core.review(core.door, 0) is None
     calm, _ = make()
