@@ -38,7 +38,7 @@ from pytest_prodpatterns.patterns.breaker._state import (
     CircuitState,
     Transition,
 )
-from pytest_prodpatterns.patterns.breaker._window import Streak, Tally
+from pytest_prodpatterns.patterns.breaker._tally import Streak, Tally
 
 if TYPE_CHECKING:
     from pytest_prodpatterns.patterns.breaker._settings import Settings

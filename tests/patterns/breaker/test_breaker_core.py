@@ -8,7 +8,7 @@ import pytest
 from breaker_support import Clock, failing, good, make
 
 from pytest_prodpatterns.patterns.breaker import CountWindow, TimeWindow
-from pytest_prodpatterns.patterns.breaker._window import Streak
+from pytest_prodpatterns.patterns.breaker._tally import Streak
 from pytest_prodpatterns.patterns.breaker.testing import trip
 
 CALM = (False, False)
