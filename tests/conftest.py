@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import importlib
 
+import hypothesis
 import pytest
+
+# How long an example takes says more about the machine than about us; speed lives in benchmarks/.
+hypothesis.settings.register_profile("prodpatterns", deadline=None)
+hypothesis.settings.load_profile("prodpatterns")
 
 pytest_plugins = ("pytester",)
 

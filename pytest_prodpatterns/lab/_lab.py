@@ -72,6 +72,7 @@ class ChaosLab:
         self.undo = UndoStack()
         self.faults: list[InjectedFault] = []
         self._exit = contextlib.ExitStack()
+        self._pid = os.getpid()
 
     @property
     def clock(self) -> _ambient.Clock:
@@ -111,6 +112,7 @@ class ChaosLab:
     def __enter__(self) -> Self:
         _labs.append(self)
         self._exit.callback(_labs.remove, self)
+        self._exit.callback(self._close_spool)
         self._exit.callback(_ambient.set_sink, _ambient.set_sink(self.timeline))
         if self.timeline.spool is not None:
             self._exit.callback(_restore_environment, os.environ.get(SPOOL_VARIABLE))
@@ -122,11 +124,12 @@ class ChaosLab:
     ) -> None:
         with self._exit:
             failures = self.undo.run()
-            self._close_spool()
         if failures:
             raise RollbackError("faults that could not be undone", failures)
 
     def _close_spool(self) -> None:
+        if self._pid != os.getpid():  # a forked child left the block: the spool is its parent's
+            return
         len(self.timeline)  # takes over what children wrote to the end
         if self.timeline.spool is not None:
             with contextlib.suppress(FileNotFoundError):
@@ -152,7 +155,9 @@ def inject(name: str, description: str, undo: Callable[[], Any] | None = None) -
 
 
 def _spool_path() -> str:
-    return os.path.join(tempfile.gettempdir(), f"prodpatterns-{os.getpid()}-{next(_spools)}.jsonl")  # noqa: PTH118
+    """Return a path that nobody used before: pids come round again, and a killed run leaves its spool."""
+    name = f"prodpatterns-{os.getpid()}-{next(_spools)}-{os.urandom(4).hex()}.jsonl"
+    return os.path.join(tempfile.gettempdir(), name)  # noqa: PTH118
 
 
 def _restore_environment(previous: str | None) -> None:

@@ -9,6 +9,7 @@ child wrote before the parent noticed its effect therefore has the lower `seq`.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -53,7 +54,7 @@ class Event:
 
     def to_json(self) -> str:
         """Return the event as one line of JSON; values that JSON does not know appear as their `repr`."""
-        return json.dumps(self.as_dict(), default=repr, ensure_ascii=False)
+        return to_json_line(self.as_dict())
 
     @classmethod
     def from_json(cls, line: str) -> Event:
@@ -123,17 +124,20 @@ class Timeline:
         if self.spool is None:
             return
         try:
-            if os.stat(self.spool).st_size <= self._spool_offset:  # noqa: PTH116
+            offset = self._spool_offset
+            if os.stat(self.spool).st_size <= offset:  # noqa: PTH116
                 return
+            with open(self.spool, "rb") as file:  # noqa: PTH123
+                file.seek(offset)
+                data = file.read()
         except OSError:  # no child has written yet
             return
-        with open(self.spool, "rb") as file:  # noqa: PTH123
-            file.seek(self._spool_offset)
-            data = file.read()
+        if offset != self._spool_offset:  # a signal handler took it over meanwhile
+            return
         whole, newline, _rest = data.rpartition(b"\n")
         self._spool_offset += len(whole) + len(newline)
         for line in whole.splitlines():
-            self._append(json.loads(line) | {"at": self._clock()})
+            self._append(_read_entry(line) | {"at": self._clock()})
 
 
 class SpoolWriter:
@@ -148,7 +152,7 @@ class SpoolWriter:
 
     def emit(self, source: str, kind: str, /, **attributes: Any) -> None:
         """Append one event as a JSON line; a spool that is gone (the lab ended) is no error."""
-        line = json.dumps(_entry(source, kind, attributes), default=repr) + "\n"
+        line = to_json_line(_entry(source, kind, attributes)) + "\n"
         try:
             descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError:
@@ -157,6 +161,9 @@ class SpoolWriter:
             os.write(descriptor, line.encode())
         finally:
             os.close(descriptor)
+
+
+_ENTRY = {"real", "process", "source", "kind", "attributes"}
 
 
 def _entry(source: str, kind: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -168,6 +175,33 @@ def _entry(source: str, kind: str, attributes: Mapping[str, Any]) -> dict[str, A
         "kind": kind,
         "attributes": attributes,
     }
+
+
+def _read_entry(line: bytes) -> dict[str, Any]:
+    """Return what a child wrote; a line that was cut off (a full disk) or is no child's is told as it stands."""
+    with contextlib.suppress(ValueError, AttributeError):
+        entry = json.loads(line)
+        if entry.keys() == _ENTRY:
+            return dict(entry)
+    return _entry("lab", "unreadable", {"line": line[:200].decode(errors="backslashreplace")})
+
+
+def to_json_line(entry: Mapping[str, Any]) -> str:
+    """Return an entry as one line of JSON that any UTF-8 file takes, whatever its attributes are."""
+    try:
+        text = json.dumps(entry, default=told, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError):  # keys that are no text, a value that holds itself
+        plain = {name: told(value) for name, value in entry["attributes"].items()}
+        text = json.dumps({**entry, "attributes": plain}, ensure_ascii=False)
+    return text.encode(errors="backslashreplace").decode()  # a lone surrogate becomes JSON's own escape
+
+
+def told(value: object) -> str:
+    """Return the `repr` of a value, or why it has none: a report must not fail on what it reports."""
+    try:
+        return repr(value)
+    except Exception as error:  # noqa: BLE001
+        return f"<{type(value).__name__}, whose repr raises {type(error).__name__}>"
 
 
 def _matches(event: Event, source: str | None, kind: str | None, attributes: Mapping[str, Any]) -> bool:

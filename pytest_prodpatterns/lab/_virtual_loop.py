@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
+import math
 import selectors
 import time
 import weakref
@@ -50,6 +51,7 @@ def patched(
     selector = _selector_of(loop)
     turns = Turns(loop, selector, clock, root)
     with contextlib.ExitStack() as undo:
+        undo.callback(_do_not_time_this_callback, loop)
         undo.enter_context(_occupied(loop, clock))
         undo.enter_context(_shifted_timers(loop, clock))
         undo.enter_context(_attribute(loop, "run_in_executor", turns.outside.track(loop.run_in_executor)))
@@ -105,6 +107,14 @@ def _shift(loop: asyncio.AbstractEventLoop, seconds: float) -> None:
     for handle in timers:
         handle._when += seconds
     heapq.heapify(timers)
+
+
+def _do_not_time_this_callback(loop: asyncio.AbstractEventLoop) -> None:
+    """Keep debug mode quiet about the callback that switches clocks: it would take their difference for a duration."""
+    usual: float = loop.slow_callback_duration
+    if loop.is_running() and loop.get_debug() and usual < math.inf:
+        loop.slow_callback_duration = math.inf
+        loop.call_soon(setattr, loop, "slow_callback_duration", usual)
 
 
 @contextlib.contextmanager

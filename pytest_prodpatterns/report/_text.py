@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final
 
+from pytest_prodpatterns.lab._timeline import told
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -92,8 +94,10 @@ def _details(event: Event) -> str:
 
 def _plain(value: object) -> str:
     if isinstance(value, str):
-        return value if value.isidentifier() else json.dumps(value, ensure_ascii=False)
-    return repr(value).replace("\n", " ")
+        text = value if value.isidentifier() else json.dumps(value, ensure_ascii=False)
+    else:
+        text = told(value).replace("\n", " ")
+    return text.encode(errors="backslashreplace").decode()  # no report takes a lone surrogate
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
-from pytest_prodpatterns.lab import ChaosLab, Event, Timeline, emit, use_clock
+from pytest_prodpatterns.lab import ChaosLab, Event, Timeline, _lab, _timeline, emit, use_clock
 from pytest_prodpatterns.lab._timeline import SPOOL_VARIABLE, SpoolWriter
 
 
@@ -167,3 +169,77 @@ def test_the_variable_that_children_read_stands_only_while_the_lab_is_open(monke
             assert os.environ[SPOOL_VARIABLE] == inner.timeline.spool
         assert os.environ[SPOOL_VARIABLE] == outer.timeline.spool
     assert SPOOL_VARIABLE not in os.environ
+
+
+class Shy:
+    def __repr__(self):
+        raise OSError
+
+
+def circle():
+    ring = []
+    ring.append(ring)
+    return ring
+
+
+@pytest.mark.parametrize("value", [{(1, 2): 3}, circle(), Shy(), [Shy()], "\udc80", b"\xff"])
+def test_any_attribute_becomes_a_line_that_a_file_takes(spool, value):
+    timeline = Timeline(spool=str(spool))
+    SpoolWriter(str(spool)).emit("a:b", "child", value=value, other=1)
+    timeline.emit("a:b", "here", value=value, other=1)
+    for event in timeline:
+        line = event.to_json().encode()
+        assert Event.from_json(line.decode()).attributes["other"] in {1, "1"}
+    assert [event.kind for event in timeline] == ["child", "here"]
+
+
+@pytest.mark.parametrize("line", [b"\xff\x00", b"", b"3", b"{}", b'{"real": 1.0, "pro'])
+def test_a_line_that_is_no_event_is_told_and_hides_no_other(spool, line):
+    writer, timeline = SpoolWriter(str(spool)), Timeline(spool=str(spool))
+    writer.emit("a:b", "before")
+    with spool.open("ab") as file:
+        file.write(line + b"\n")
+    writer.emit("a:b", "after")
+    assert [event.kind for event in timeline] == ["before", "unreadable", "after"]
+
+
+def test_a_signal_handler_that_emits_while_the_spool_is_read_doubles_no_event(spool, monkeypatch):
+    timeline = Timeline(spool=str(spool))
+    for _ in range(3):
+        SpoolWriter(str(spool)).emit("a:b", "child")
+
+    def open_and_be_interrupted(*args):
+        monkeypatch.undo()
+        timeline.emit("a:b", "signal")
+        return Path(args[0]).open(*args[1:])
+
+    monkeypatch.setitem(vars(_timeline), "open", open_and_be_interrupted)
+    timeline.emit("a:b", "here")
+    SpoolWriter(str(spool)).emit("a:b", "late")
+    assert [event.kind for event in timeline] == ["child"] * 3 + ["signal", "here", "late"]
+
+
+def test_a_forked_child_that_leaves_the_block_leaves_the_spool_to_its_parent():
+    with ChaosLab() as lab:
+        if (pid := os.fork()) == 0:
+            emit("a:b", "child")
+            lab.__exit__(None, None, None)
+            os._exit(0)
+        wait(pid)
+        assert [event.kind for event in lab.timeline] == ["child"]
+
+
+def test_no_two_labs_share_a_spool_even_when_a_pid_comes_round_again(monkeypatch):
+    monkeypatch.setattr(_lab, "_spools", itertools.repeat(1))
+    assert ChaosLab().timeline.spool != ChaosLab().timeline.spool
+
+
+def test_an_interrupted_rollback_leaves_no_spool_behind():
+    def interrupt():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), ChaosLab() as lab:
+        spool = lab.timeline.spool
+        SpoolWriter(spool).emit("a:b", "child")
+        lab.on_undo("it", interrupt)
+    assert not Path(spool).exists()

@@ -7,6 +7,7 @@ import concurrent.futures
 import contextlib
 import functools
 import os
+import selectors
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ import pytest
 
 from pytest_prodpatterns.lab import Deadlock, OutsidePending, virtual_time
 from pytest_prodpatterns.lab import _virtual_turns as turns
+from pytest_prodpatterns.lab._outside_files import Files
 
 SERVER = textwrap.dedent(
     """
@@ -404,6 +406,23 @@ class TestInsideThisProcess:
             server.close()
 
         assert run(body, **NO_GRACE)[1] == 0.0
+
+    def test_bytes_that_the_other_end_did_not_take_are_in_flight(self):
+        with socket.create_server(("127.0.0.1", 0)) as listener, selectors.DefaultSelector() as selector:
+            here = socket.create_connection(listener.getsockname())
+            there, _ = listener.accept()
+            with here, there:
+                for end in (listener, here, there):
+                    selector.register(end, selectors.EVENT_READ)
+                files = Files(selector.get_map(), -1)
+                files.refresh()
+                assert not files.outside
+                assert not files.in_flight()
+                here.setblocking(False)
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        here.send(bytes(65536))
+                assert files.in_flight()
 
     def test_unix_sockets_cost_no_grace(self, tmp_path):
         async def body():

@@ -11,7 +11,7 @@ import time
 import weakref
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_prodpatterns.lab import (
@@ -62,6 +62,7 @@ def test_an_hour_of_sleep_is_free_and_exact():
     assert time.monotonic() - before < 60
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.lists(st.floats(1e-6, 1e7), min_size=1, max_size=20))
 def test_the_clock_shows_the_very_moment_of_each_timer(seconds):
     async def body(clock):
@@ -496,3 +497,16 @@ def test_the_private_names_of_asyncio_that_it_needs_are_there():
         assert runner.run(names()) == (True, True)
     assert list(itertools.islice(threading.Condition.wait.__code__.co_varnames, 2)) == ["self", "timeout"]
     assert "waiter" in threading.Condition.wait.__code__.co_varnames
+
+
+def test_debug_mode_does_not_take_the_switch_of_clocks_for_a_slow_callback(caplog):
+    async def main():
+        async with virtual_time(start=-1e9):
+            await asyncio.sleep(1)
+        await asyncio.sleep(0)
+        return asyncio.get_running_loop().slow_callback_duration
+
+    with asyncio.Runner(debug=True) as runner:
+        usual = runner.get_loop().slow_callback_duration = 60.0
+        assert runner.run(main()) == usual
+    assert "Executing" not in caplog.text

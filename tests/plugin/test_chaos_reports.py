@@ -151,3 +151,18 @@ def test_the_plugin_works_without_xdist_cache_and_terminal(suite):
     suite.makepyfile("def test_it(chaos): chaos.inject('a', 'b')")
     result = suite.runpytest_subprocess("-p", "no:xdist", "-p", "no:cacheprovider", "-p", "no:terminal")
     assert result.ret == 0
+
+
+@pytest.mark.parametrize("workers", ["-n0", "-n1"])
+def test_attributes_that_no_file_takes_break_no_report(suite, workers):
+    suite.makepyfile(
+        r"""
+        from pytest_prodpatterns.lab import emit
+        def test_it(chaos):
+            emit("a:b", "c", text="\udc80", keys={(1, 2): 3})
+            assert False
+        """
+    )
+    result = suite.runpytest_subprocess("--chaos-events=e.jsonl", workers)
+    result.assert_outcomes(failed=1)
+    assert json.loads((suite.path / "e.jsonl").read_text())["attributes"]["keys"] == "{(1, 2): 3}"

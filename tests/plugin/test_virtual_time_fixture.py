@@ -111,14 +111,14 @@ def test_each_hypothesis_example_starts_on_a_fresh_clock(suite):
 
         @pytest.mark.asyncio
         @given(seconds=st.floats(0.001, 1e6))
-        @settings(max_examples=50)
+        @settings(max_examples=50, deadline=None)
         async def test_async(virtual_clock, seconds):
             assert virtual_clock.elapsed == now() == 0.0
             await asyncio.sleep(seconds)
             assert virtual_clock.elapsed == now() == seconds
 
         @given(seconds=st.floats(0.001, 1e6))
-        @settings(max_examples=50)
+        @settings(max_examples=50, deadline=None)
         def test_sync(virtual_clock, seconds):
             assert virtual_clock.elapsed == now() == 0.0
             virtual_clock.advance(seconds)
@@ -343,3 +343,21 @@ def test_a_test_that_anyio_runs_is_left_to_anyio(pytester: pytest.Pytester) -> N
     )
     pytester.runpytest_subprocess().assert_outcomes(passed=1)
     pytester.runpytest_subprocess("-o", "anyio_mode=auto").assert_outcomes(passed=1)
+
+
+def test_an_async_method_of_a_unittest_case_runs_on_virtual_time(suite):
+    suite.makepyfile(
+        """
+        import asyncio
+        import unittest
+        import pytest
+
+        class TestIt(unittest.IsolatedAsyncioTestCase):
+            @pytest.mark.virtual_time
+            async def test_it(self):
+                async with asyncio.timeout(7200):
+                    await asyncio.sleep(3600)
+                assert asyncio.get_running_loop().time() == 3600.0
+        """
+    )
+    suite.runpytest_subprocess("-o", "faulthandler_timeout=20", timeout=60).assert_outcomes(passed=1)
