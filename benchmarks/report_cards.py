@@ -24,8 +24,8 @@ HEAD = """\
 
 The packaged breaker scenarios, run against ours and against nine published libraries. Nothing here is an
 opinion: each mark is the verdict of a run, judged by what entered the dependency and what the callers got. Each
-library is used as its documentation says and configured as well as it can be; the configuration stands on its
-card. What a library cannot do at all (n/a) is not held against it; what it does differently from what it should
+library is used as its documentation says; the thresholds and, where there is one, the limit at half-open are set
+for the scenario, everything else is the library's default; the configuration stands on its card. What a library cannot do at all (n/a) is not held against it; what it does differently from what it should
 do (✗) stands there with the evidence. Some of it may be a choice of its authors that fits your case.
 
 `prodpatterns explain breaker/recovers` says what a scenario does and why it matters,
@@ -38,6 +38,17 @@ python -m benchmarks.report_cards
 
 Read some rows together: a breaker without any limit at half-open cannot be wedged by a hung probe, and one that
 takes cancellations for failures sees a caller's timeout, but opens on clients that hang up as well.
+
+Which exceptions count is left at the default, and some libraries let you choose. `pybreaker` and `purgatory` hold
+keyboard-interrupt-is-not-a-failure with `exclude=[KeyboardInterrupt]`. With `asyncio.CancelledError` excluded,
+`purgatory` holds cancellation-does-not-open; as it takes an excluded exception for a success,
+cancellation-does-not-reset and cancelled-probe-is-neutral still deviate, and caller-timeout-counts does then.
+
+open-error-tells-when asks for a number or a duration. `circuitbreaker` tells the remaining seconds in the text of
+its error, and as `open_remaining` of the breaker.
+
+`purgatory` keeps circuits by name. Threads that are the first to ask its synchronous factory for a name, at the same
+moment, may get a circuit each, so its circuit is fetched once before the calls of a scenario.
 
 A promise that holds here was not refuted; that is all a test can say. In particular the counting of threads is
 attacked on an interpreter with the GIL. `nopanic`, `interlock-cb` and ours run on virtual time, the others on

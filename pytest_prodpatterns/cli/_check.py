@@ -27,6 +27,6 @@ def check(subject: str, target: str, **options: Any) -> None:
         from pytest_prodpatterns.scenarios._problems import suggest  # noqa: PLC0415
 
         raise Refused(f"no subject is called {subject!r}{suggest(subject, SUBJECTS)}")
-    from pytest_prodpatterns.cli._execute import execute, selected  # noqa: PLC0415
+    from pytest_prodpatterns.cli._execute import execute  # noqa: PLC0415
 
-    execute(selected((f"{subject}/*",), ()), target, Settings(**options))
+    execute((f"{subject}/*",), (), target, Settings(**options))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Any
+
 import click
 
 from pytest_prodpatterns import __version__
@@ -9,9 +12,22 @@ from pytest_prodpatterns.cli._check import check
 from pytest_prodpatterns.cli._explain import explain
 from pytest_prodpatterns.cli._list import list_command
 from pytest_prodpatterns.cli._run import run
+from pytest_prodpatterns.scenarios._verdict import INTERRUPTED
+
+
+class _Commands(click.Group):
+    """Leave with 130 when Ctrl-C arrives before a run began; click alone would leave with 1."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except KeyboardInterrupt:
+            click.echo("Interrupted; nothing was running.", err=True)
+            sys.exit(INTERRUPTED)
 
 
 @click.group(
+    cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 held or not applicable, 1 deviated, 2 wrong usage or file, 3 a fault could not be "
     "injected, 4 a rollback failed, 130 interrupted.",

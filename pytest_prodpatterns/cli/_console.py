@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from pytest_prodpatterns.cli._options import Settings
     from pytest_prodpatterns.scenarios import Outcome
 
+_EVIDENCE: Final = 44
+"""Columns that the evidence needs to stand beside the name."""
+
 _STYLES: Final = {
     "held": "green",
     "deviated": "bold red",
@@ -108,7 +111,7 @@ class TerminalConsole(Console):
         """Print the table, and how to see the bad ones again."""
         if not outcomes:
             return
-        self.rich.print(_table(outcomes))
+        self.rich.print(_table(outcomes, self.rich.width))
         rows = [outcome.as_dict() for outcome in outcomes]
         self.rich.print(summary(rows, self.settings.seed), soft_wrap=True)
         self.rich.out("".join(_again(outcomes)), end="", highlight=False)
@@ -123,16 +126,20 @@ def console_for(settings: Settings, names: Sequence[str]) -> Console:
     return Console(settings, names)
 
 
-def _table(outcomes: Sequence[Outcome]) -> Any:
+def _table(outcomes: Sequence[Outcome], width: int) -> Any:
+    """Return one row a scenario; where the terminal is narrow, the evidence stands below the name."""
     from rich.table import Table  # noqa: PLC0415 (slow to import)
     from rich.text import Text  # noqa: PLC0415
 
+    taken = max(len(outcome.verdict) for outcome in outcomes) + max(len(outcome.name) for outcome in outcomes)
+    wide = width - taken >= _EVIDENCE
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("verdict", "scenario", "evidence"):
-        table.add_column(heading, no_wrap=heading != "evidence")
+    for heading in ("verdict", "scenario", "evidence")[: 3 if wide else 2]:
+        table.add_column(heading, no_wrap=wide and heading != "evidence", overflow="fold")
     for outcome in outcomes:
         verdict = Text(str(outcome.verdict), style=_STYLES[outcome.verdict])
-        table.add_row(verdict, Text(outcome.name), Text(outcome.evidence))
+        name, evidence = Text(outcome.name), Text(outcome.evidence, style="" if wide else "dim")
+        table.add_row(verdict, *((name, evidence) if wide else (Text("\n").join([name, evidence]),)))
     return table
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
@@ -20,7 +21,7 @@ from pytest_prodpatterns.scenarios import (
 from pytest_prodpatterns.scenarios._verdict import INTERRUPTED, exit_code
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Sequence
 
     from pytest_prodpatterns.cli._console import Console
 
@@ -42,15 +43,30 @@ def selected(words: Sequence[str], tags: Sequence[str]) -> list[Scenario]:
         raise Refused(str(error)) from None
 
 
-def execute(scenarios: Sequence[Scenario], target: str, settings: Settings) -> NoReturn:
-    """Run the scenarios and end the process.
+def execute(words: Sequence[str], tags: Sequence[str], target: str, settings: Settings) -> NoReturn:
+    """Run the scenarios that the words and tags select, and end the process.
 
     Raises:
-        Refused: When the target is unknown or its library is missing, or a variable is unknown.
+        Refused: When they select nothing, a file is not valid or cannot be written, the target is unknown or
+            its library is missing, or a variable is unknown.
     """
-    from pytest_prodpatterns.cli._console import console_for  # noqa: PLC0415
-    from pytest_prodpatterns.cli._files import write_files  # noqa: PLC0415
+    with contextlib.redirect_stdout(sys.stderr) if settings.as_json else contextlib.nullcontext():
+        scenarios = selected(words, tags)
+        outcomes, interrupted, console = _perform(scenarios, target, settings)
+    order = {scenario.name: position for position, scenario in enumerate(scenarios)}
+    outcomes.sort(key=lambda outcome: order[outcome.name])  # several processes end in any order
+    console.summary(outcomes)
+    _leave(outcomes, settings, interrupted=interrupted)
 
+
+def _perform(
+    scenarios: Sequence[Scenario], target: str, settings: Settings
+) -> tuple[list[Outcome], bool, Console]:
+    """Run everything; what a target prints goes to stderr where stdout belongs to a document."""
+    from pytest_prodpatterns.cli._console import console_for  # noqa: PLC0415
+    from pytest_prodpatterns.cli._files import refuse_unwritable  # noqa: PLC0415
+
+    refuse_unwritable(settings)
     _refuse_unknown_variables(scenarios, settings)
     for subject in dict.fromkeys(scenario.subject for scenario in scenarios):
         _refuse_unusable_target(subject, target)
@@ -58,25 +74,28 @@ def execute(scenarios: Sequence[Scenario], target: str, settings: Settings) -> N
     outcomes: list[Outcome] = []
     console = console_for(settings, [scenario.name for scenario in jobs])
     interrupted = False
+    source = _outcomes(jobs, target, settings, console)
     with console:
         try:
-            for outcome in _outcomes(jobs, target, settings, console):
+            for outcome in source:
                 outcomes.append(outcome)
                 console.done(outcome)
                 if settings.fail_fast and outcome.verdict not in _FINE:
                     break
-        except ScenarioInterrupted as interrupt:
+        except KeyboardInterrupt as interrupt:
             interrupted = True
-            outcomes.append(interrupt.outcome)
-            console.done(interrupt.outcome)
-        except KeyboardInterrupt:
-            interrupted = True
+            for outcome in _cut_short(source, interrupt):
+                outcomes.append(outcome)
+                console.done(outcome)
         except ScenarioError as error:
             raise Refused(str(error)) from None
-    order = {scenario.name: position for position, scenario in enumerate(scenarios)}
-    outcomes.sort(key=lambda outcome: order[outcome.name])  # several processes end in any order
+    return outcomes, interrupted, console
+
+
+def _leave(outcomes: Sequence[Outcome], settings: Settings, *, interrupted: bool) -> NoReturn:
+    from pytest_prodpatterns.cli._files import write_files  # noqa: PLC0415
+
     write_files(outcomes, settings)
-    console.summary(outcomes)
     codes = [outcome.verdict.exit_code for outcome in outcomes]
     if interrupted:
         _say_interrupted(outcomes)
@@ -86,7 +105,7 @@ def execute(scenarios: Sequence[Scenario], target: str, settings: Settings) -> N
 
 def _outcomes(
     jobs: Sequence[Scenario], target: str, settings: Settings, console: Console
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     if settings.workers > 1 and len(jobs) > 1:
         from pytest_prodpatterns.cli._pool import run_in_processes  # noqa: PLC0415
 
@@ -101,6 +120,16 @@ def _outcomes(
             variables=settings.variables,
             verbose=settings.verbose,
         )
+
+
+def _cut_short(source: Generator[Outcome, None, None], interrupt: KeyboardInterrupt) -> list[Outcome]:
+    """Let what is under way roll back, wherever Ctrl-C arrived, and return how far it came."""
+    if not isinstance(interrupt, ScenarioInterrupted):
+        try:
+            source.throw(interrupt)  # it may have come between two outcomes, while other processes work on
+        except KeyboardInterrupt as caught:
+            interrupt = caught
+    return [interrupt.outcome] if isinstance(interrupt, ScenarioInterrupted) else []
 
 
 def _refuse_unknown_variables(scenarios: Sequence[Scenario], settings: Settings) -> None:

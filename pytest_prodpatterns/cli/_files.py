@@ -14,6 +14,20 @@ if TYPE_CHECKING:
     from pytest_prodpatterns.scenarios import Outcome
 
 
+def refuse_unwritable(settings: Settings) -> None:
+    """Find out before anything runs whether its results have a place.
+
+    Raises:
+        Refused: When a file cannot be written.
+    """
+    for path in filter(None, (settings.journal, settings.junit, settings.events)):
+        if path.is_file() or not path.exists():  # a pipe waits for what it gets
+            try:
+                path.open("a", encoding="utf-8").close()
+            except OSError as error:
+                raise Refused(f"cannot write {path}: {error.strerror}") from None
+
+
 def write_files(outcomes: Sequence[Outcome], settings: Settings) -> None:
     """Write what the settings ask for.
 

@@ -37,10 +37,14 @@ def run_in_processes(
         begin: Called with the name of each that begins.
 
     Raises:
-        ScenarioInterrupted: After Ctrl-C, when the workers had a run under way; they rolled back.
+        ScenarioInterrupted: After Ctrl-C or SIGTERM, when the workers had a run under way; they rolled back.
     """
     waiting = list(reversed(jobs))
     with contextlib.ExitStack() as stack, selectors.DefaultSelector() as selector:
+        before = signal.signal(
+            signal.SIGTERM, signal.default_int_handler
+        )  # as the engine does in one process
+        stack.callback(signal.signal, signal.SIGTERM, before)
         count = min(settings.workers, len(jobs))
         workers: list[_Worker] = []
         for _ in range(count):

@@ -25,6 +25,6 @@ def run(scenarios: tuple[str, ...], target: str, tags: tuple[str, ...], **option
     prodpatterns run 'breaker/*probes*' --json
     prodpatterns run my_scenario.yaml --junit chaos.xml --journal journal.json
     """  # noqa: D301 (click reads \b as "leave these lines alone")
-    from pytest_prodpatterns.cli._execute import execute, selected  # noqa: PLC0415
+    from pytest_prodpatterns.cli._execute import execute  # noqa: PLC0415
 
-    execute(selected(scenarios, tags), target, Settings(**options))
+    execute(scenarios, tags, target, Settings(**options))

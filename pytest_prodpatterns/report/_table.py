@@ -23,10 +23,19 @@ def line(row: Mapping[str, Any], width: int) -> str:
 
 
 def summary(rows: Sequence[Mapping[str, Any]], seed: int) -> str:
-    """Return how many scenarios ended how, against what, with which seed."""
-    count = f"{len(rows)} scenario{'' if len(rows) == 1 else 's'}"
+    """Return how many scenarios ended how, against what, with which seed; then those that changed their verdict."""
+    by_name: dict[str, list[str]] = {}
+    for row in rows:
+        by_name.setdefault(row["name"], []).append(row["verdict"])
+    count = f"{len(by_name)} scenario{'' if len(by_name) == 1 else 's'}"
+    if len(rows) > len(by_name):
+        count = f"{len(rows)} runs of {count}"
     against = " and ".join(sorted({row["target"] for row in rows}))
-    return f"{count} against {against}: {counts(row['verdict'] for row in rows)} (seed {seed})"
+    told = f"{count} against {against}: {counts(row['verdict'] for row in rows)} (seed {seed})"
+    changed = [f"  {name}: {counts(found)}" for name, found in by_name.items() if len(set(found)) > 1]
+    if changed:
+        told += "\n" + "\n".join(["Same seed, another verdict, which points to a race:", *changed])
+    return told
 
 
 def counts(verdicts: Iterable[str]) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_prodpatterns.scenarios._problems import ScenarioError, suggest
+from pytest_prodpatterns.scenarios._problems import ScenarioError
 from pytest_prodpatterns.scenarios._scenario import Scenario, load
 
 if TYPE_CHECKING:
@@ -100,7 +101,14 @@ def _is_file(word: str) -> bool:
 
 def _hint(word: str) -> str:
     ending = [name for name in packaged() if name.endswith(f"/{word}")]
-    return f"; did you mean {ending[0]!r}?" if ending else suggest(word, packaged()) if word else ""
+    near = ending or difflib.get_close_matches(word, packaged(), n=1) or _near_last(word)
+    return f"; did you mean {near[0]!r}?" if near else "; `prodpatterns list` shows them all"
+
+
+def _near_last(word: str) -> list[str]:
+    """Return the names whose last part is near: people leave the subject out."""
+    last = {name.rpartition("/")[2]: name for name in packaged()}
+    return [last[near] for near in difflib.get_close_matches(word.rpartition("/")[2], last, n=1)]
 
 
 def _known(words: Iterable[str]) -> str:

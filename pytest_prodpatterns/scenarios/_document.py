@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
@@ -14,6 +14,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C one is ten times as fast
+
+
+MOST: Final = 100_000
+"""Entries that a file may have; a few nested aliases would stand for billions."""
+
+
+class _Endless(Exception):  # noqa: N818
+    def __init__(self, text: str, node: yaml.Node) -> None:
+        super().__init__(text)
+        self.line = node.start_mark.line + 1
 
 
 @dataclass(frozen=True)
@@ -49,9 +59,12 @@ def read(path: Path) -> Document:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ScenarioError(f"{path}: cannot be read: {error}") from error
-    if path.suffix == ".json":
-        return _read_json(path, text)
-    return _read_yaml(path, text)
+    try:
+        return _read_json(path, text) if path.suffix == ".json" else _read_yaml(path, text)
+    except RecursionError:
+        raise ScenarioError.of([Problem(str(path), 1, "nested too deeply")]) from None
+    except _Endless as error:
+        raise ScenarioError.of([Problem(str(path), error.line, str(error))]) from None
 
 
 def _read_json(path: Path, text: str) -> Document:
@@ -91,8 +104,12 @@ def _locate(root: yaml.Node | None) -> tuple[dict[Where, int], list[Where]]:
     repeated: list[Where] = []
 
     def walk(node: yaml.Node | None, where: Where, above: tuple[int, ...]) -> None:
-        if node is None or id(node) in above:  # an alias inside what it stands for
+        if node is None:
             return
+        if id(node) in above:
+            raise _Endless("an alias stands inside what it stands for", node)
+        if len(lines) > MOST:
+            raise _Endless(f"more than {MOST} entries, with each alias as what it stands for", node)
         lines.setdefault(where, node.start_mark.line + 1)
         above = (*above, id(node))
         if isinstance(node, yaml.SequenceNode):

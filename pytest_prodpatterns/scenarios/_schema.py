@@ -97,6 +97,16 @@ class _ScenarioChecker(ActivityChecker):
         if self.subject and self.subject not in SUBJECTS:
             hint = suggest(self.subject, SUBJECTS)
             yield self.problem((*where, "subject"), f"unknown subject {self.subject!r}{hint}")
+        yield from self.requirements((*where, "requires"))
+
+    def requirements(self, where: Where) -> Found:
+        subject, words = SUBJECTS.get(self.subject), self.get(where)
+        if subject is None or not isinstance(words, list):
+            return
+        for position, word in enumerate(words):
+            if isinstance(word, str) and word not in subject.requirements:
+                hint = suggest(word, subject.requirements)
+                yield self.problem((*where, position), f"unknown requirement {word!r}{hint}")
 
     def control(self) -> Found:
         controls = self.get(("controls",))

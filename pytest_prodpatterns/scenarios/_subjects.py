@@ -15,13 +15,22 @@ class Subject:
         noun: As prose says it.
         in_process: Whether its targets run on the lab's own thread, where background activities and pauses
             have no place.
+        requirements: What a scenario may require; targets are asked for these words and no others.
     """
 
     name: str
     noun: str
     in_process: bool
+    requirements: frozenset[str]
 
 
-SUBJECTS: Final = {
-    subject.name: subject for subject in (Subject("breaker", "a circuit breaker", in_process=True),)
-}
+_BREAKER: Final = Subject(
+    "breaker",
+    "a circuit breaker",
+    in_process=True,
+    requirements=frozenset(
+        {"async", "deadline", "decorator", "overlap", "success-threshold", "sync", "threads", "wall-clock"}
+    ),
+)
+
+SUBJECTS: Final = {subject.name: subject for subject in (_BREAKER,)}

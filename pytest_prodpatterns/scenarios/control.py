@@ -19,6 +19,7 @@ from pytest_prodpatterns.scenarios._judge import failure_text, one_line
 from pytest_prodpatterns.scenarios._run import NotApplicable, NotInjected, running
 from pytest_prodpatterns.scenarios._session import Order, Session
 from pytest_prodpatterns.scenarios._verdict import Verdict
+from pytest_prodpatterns.targets import TargetError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -189,7 +190,11 @@ def _settle_vacuous(state: dict[str, Any], *, allowed: bool) -> None:
 
 def _why(state: Mapping[str, Any]) -> tuple[Verdict, str]:
     text = failure_text(state)
-    for kind, verdict in ((NotApplicable, Verdict.NOT_APPLICABLE), (NotInjected, Verdict.NOT_INJECTED)):
+    for kind, verdict in (
+        (NotApplicable, Verdict.NOT_APPLICABLE),
+        (NotInjected, Verdict.NOT_INJECTED),
+        (TargetError, Verdict.NOT_INJECTED),
+    ):
         prefix = f"{kind.__module__}.{kind.__qualname__}: "
         if text.startswith(prefix):
             return verdict, text.removeprefix(prefix)

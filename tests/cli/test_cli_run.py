@@ -145,6 +145,55 @@ def test_a_file_that_cannot_be_written_is_refused(call, tmp_path) -> None:
     )
 
 
+def test_a_file_that_cannot_be_written_is_refused_before_anything_runs(call, tmp_path) -> None:
+    code, out, _ = call("run", scenario(tmp_path, "held"), "--junit", "nowhere/j.xml")
+    assert (code, out) == (2, "")
+
+
+def test_what_a_target_prints_does_not_spoil_the_document(call, tmp_path, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "loud_breakers.py").write_text(
+        "from pytest_prodpatterns import CircuitBreaker\n"
+        "print('imported')\n"
+        "def make(failure_threshold, recovery_timeout):\n"
+        "    print('made')\n"
+        "    return CircuitBreaker(failure_threshold, recovery_timeout, 1)\n"
+    )
+    code, out, err = call("run", "breaker/opens-at-threshold", "--target", "loud_breakers:make", "--json")
+    assert (code, json.loads(out)["verdict"]) == (0, "held")
+    assert set(err.split()) == {"imported", "made"}
+
+
+def test_repetitions_are_counted_and_a_changed_verdict_is_told(call, tmp_path) -> None:
+    fickle = tiny.write(tmp_path / "fickle.yaml", activity("fail_every_other_time", path=str(tmp_path / "n")))
+    code, out, _ = call("run", scenario(tmp_path, "held"), fickle, "--repeat", 4, "--seed", 7)
+    assert code == 3
+    lines = out.splitlines()
+    start = lines.index("8 runs of 2 scenarios against ours: 6 held, 2 not injected (seed 7)")
+    assert lines[start + 1 : start + 3] == [
+        "Same seed, another verdict, which points to a race:",
+        f"  {fickle}: 2 held, 2 not injected",
+    ]
+
+
+def test_ctrl_c_before_a_run_begins_ends_with_130_too(call, monkeypatch) -> None:
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pytest_prodpatterns.targets.resolve", interrupted)
+    code, out, err = call("run", "breaker/recovers")
+    assert (code, out, err) == (130, "", "Interrupted; nothing was running.\n")
+
+
+def test_a_reader_that_leaves_early_causes_no_traceback(tmp_path) -> None:
+    command = [*PROGRAM, "run", "breaker/wall-clock-*", "--seed", "7"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        _, err = process.communicate(timeout=60)
+    assert err == b""
+
+
 def test_repeat_and_fail_fast(call, tmp_path) -> None:
     held, deviated = scenario(tmp_path, "held"), scenario(tmp_path, "deviated")
     document = json.loads(call("run", held, deviated, "--repeat", 3, "--fail-fast", "--json")[1])
@@ -170,6 +219,11 @@ def test_variables_are_set_and_unknown_ones_refused(call, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
+        (["run", "recover"], "did you mean 'breaker/recovers'?"),
+        (
+            ["run", "nosuch"],
+            "Error: no scenario is called 'nosuch', and none matches it; `prodpatterns list`",
+        ),
         (["run", "recovers"], "did you mean 'breaker/recovers'?"),
         (["run", "missing.yaml"], "Error: missing.yaml: cannot be read"),
         (["run", "--seed", "-1"], "a chaos seed is a whole number from 0"),
@@ -259,8 +313,16 @@ def test_a_worker_that_dies_is_a_verdict_and_the_others_go_on(call, tmp_path, mo
     assert [verdict for verdict, _ in found[1:]] == ["held", "not applicable"]
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_ctrl_c_rolls_back_says_so_and_ends_with_130(tmp_path, workers) -> None:
+@pytest.mark.parametrize(
+    ("workers", "number", "told"),
+    [
+        (1, signal.SIGINT, "Ctrl-C"),
+        (2, signal.SIGINT, "Ctrl-C"),
+        (1, signal.SIGTERM, "SIGTERM"),
+        (2, signal.SIGTERM, "Ctrl-C"),
+    ],
+)
+def test_ctrl_c_rolls_back_says_so_and_ends_with_130(tmp_path, workers, number, told) -> None:
     broken, reached = tmp_path / "broken", tmp_path / "reached"
     broken.touch()
     os.mkfifo(reached)
@@ -278,14 +340,34 @@ def test_ctrl_c_rolls_back_says_so_and_ends_with_130(tmp_path, workers) -> None:
     )
     try:
         reached.read_text()  # opens once the method hangs
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         out, err = process.communicate(timeout=30)
     finally:
         process.kill()
-    assert process.returncode == 130, err
+    assert process.returncode == 130, out + err
     assert err == f"Interrupted during {file}; everything was rolled back.\n"
     assert not broken.exists()
-    assert "interrupted by Ctrl-C; everything was rolled back" in out
+    assert f"interrupted by {told}; everything was rolled back" in out
+
+
+def test_ctrl_c_between_two_outcomes_lets_other_processes_roll_back(call, tmp_path, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(TINY)
+    broken, reached = tmp_path / "broken", tmp_path / "reached"
+    broken.touch()
+    os.mkfifo(reached)
+    hangs = tiny.write(
+        tmp_path / "one.yaml", activity("fault", undo=str(broken)), activity("hang", path=str(reached))
+    )
+
+    def interrupted(self, outcome):
+        if outcome.verdict == "held":
+            reached.read_text()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("pytest_prodpatterns.cli._console.Console.done", interrupted)
+    code, _, err = call("run", hangs, scenario(tmp_path, "held"), "-j", 2)
+    assert (code, err) == (130, f"Interrupted during {hangs}; everything was rolled back.\n")
+    assert not broken.exists()
 
 
 def test_a_terminal_gets_a_table(tmp_path) -> None:
@@ -295,6 +377,16 @@ def test_a_terminal_gets_a_table(tmp_path) -> None:
     assert re.search(r"verdict +scenario +evidence", plain)
     assert "1 scenario against ours: 1 deviated" in plain
     assert "\x1b[1;31mdeviated" in text
+
+
+def test_evidence_stands_below_the_name_where_the_terminal_is_narrow(tmp_path) -> None:
+    name = "breaker/half-open-success-then-failure-reopens"
+    _, text = in_terminal([*PROGRAM, "run", name], {"COLUMNS": "80"})
+    lines = [line.rstrip() for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).splitlines()]
+    assert "verdict  scenario" in lines
+    start = lines.index(f"held     {name}")
+    assert lines[start + 1].startswith("         0 of 10 calls reached the dependency")
+    assert all(len(line) <= 80 for line in lines[start:])
 
 
 def test_no_color_is_respected(tmp_path) -> None:
@@ -307,7 +399,8 @@ def test_no_color_is_respected(tmp_path) -> None:
 def in_terminal(command: list[str], environment: dict[str, str]) -> tuple[int, str]:
     """Run a command on a terminal of its own; return its exit code and what it showed."""
     ours, theirs = pty.openpty()
-    settings = os.environ | {"TERM": "xterm-256color", "COLUMNS": "160"} | environment
+    inherited = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    settings = inherited | {"TERM": "xterm-256color", "COLUMNS": "160"} | environment
     with subprocess.Popen(command, stdout=theirs, stderr=theirs, stdin=theirs, env=settings) as process:
         os.close(theirs)
         shown = b""

@@ -108,6 +108,55 @@ def test_a_deviation_fails_with_evidence_timeline_and_a_way_to_repeat_it(suite):
     result.stdout.no_fnmatch_line("*_breaker.py*")
 
 
+def test_a_breaker_whose_deadline_cannot_be_asked_for_is_not_blamed_for_it(suite):
+    source = OURS.replace(", call_timeout):", "):").replace(", call_timeout=call_timeout", "")
+    result = outcomes(suite, source, "-rs")
+    result.assert_outcomes(passed=COUNT - 1, skipped=1)
+    result.stdout.fnmatch_lines(
+        ["*make_breaker takes no call_timeout; accept it and give the breaker a deadline*"]
+    )
+
+
+def test_the_contract_itself_is_no_test_where_it_is_imported(suite):
+    source = "from pytest_prodpatterns.contracts import CircuitBreakerContract\n\ndef test_one(): pass"
+    outcomes(suite, source).assert_outcomes(passed=1)
+
+
+def test_a_shared_breaker_is_told_apart_from_one_that_deviates(suite):
+    source = """
+    from pytest_prodpatterns import CircuitBreaker
+    from pytest_prodpatterns.contracts import CircuitBreakerContract
+
+    SHARED = CircuitBreaker()
+
+    class TestShared(CircuitBreakerContract):
+        def make_breaker(self, *, failure_threshold, recovery_timeout):
+            return SHARED
+    """
+    result = outcomes(suite, source, "-k", "recovers")
+    result.assert_outcomes(failed=1, deselected=COUNT - 1)
+    result.stdout.fnmatch_lines(
+        ["*: not injected", "TestShared returned the same breaker twice; each scenario*"]
+    )
+
+
+def test_fixtures_of_the_subclass_can_vary_what_make_breaker_makes(suite):
+    source = """
+    import pytest
+    from pytest_prodpatterns import CircuitBreaker
+    from pytest_prodpatterns.contracts import CircuitBreakerContract
+
+    class TestVaried(CircuitBreakerContract):
+        @pytest.fixture(autouse=True, params=["a", "b"])
+        def store(self, request):
+            self.name = request.param
+
+        def make_breaker(self, *, failure_threshold, recovery_timeout, success_threshold):
+            return CircuitBreaker(failure_threshold, recovery_timeout, success_threshold, name=self.name)
+    """
+    outcomes(suite, source, "-k", "recovers").assert_outcomes(passed=2, deselected=2 * COUNT - 2)
+
+
 def test_a_stranger_is_called_as_the_user_says(suite):
     result = outcomes(
         suite, STRANGER, "-k", "opens-at-threshold or slow-calls or keeps-signature or limits-probes"

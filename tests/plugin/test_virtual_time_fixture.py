@@ -361,3 +361,34 @@ def test_an_async_method_of_a_unittest_case_runs_on_virtual_time(suite):
         """
     )
     suite.runpytest_subprocess("-o", "faulthandler_timeout=20", timeout=60).assert_outcomes(passed=1)
+
+
+def test_a_loop_that_is_not_of_asyncio_is_refused(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(
+        """
+        import inspect
+        import pytest
+
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_pyfunc_call(pyfuncitem):
+            coroutine = pyfuncitem.obj()
+            try:
+                coroutine.send(None)  # as a foreign library would, with no loop of asyncio
+            except StopIteration:
+                return True
+        """
+    )
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.virtual_time
+        async def test_on_a_foreign_loop():
+            pass
+        """
+    )
+    result = pytester.runpytest_subprocess("-p", "no:asyncio")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["*UnsupportedLoop: virtual time needs asyncio's event loop, and this test runs on*"]
+    )

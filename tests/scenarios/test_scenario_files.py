@@ -64,6 +64,11 @@ SLIPS = [
         "'requires' is a list of words, not 'async'",
     ),
     (
+        "requirement",
+        lambda data: data["extensions"][0].update(requires=["async", "thread"]),
+        "unknown requirement 'thread'; did you mean 'threads'?",
+    ),
+    (
         "no control",
         lambda data: data.update(controls=[]),
         "the control of pytest-prodpatterns is missing: add",
@@ -252,3 +257,25 @@ def test_a_packaged_scenario_with_another_name_is_refused() -> None:
     path = packaged()["breaker/recovers"]
     with pytest.raises(ScenarioError, match=r":\d+: this scenario's name is 'breaker/other': write"):
         load(path, "breaker/other")
+
+
+NESTED = ["a0: &a0 [x, x, x, x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9))]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("itself.yaml", "title: x\nmethod: &all [*all]", r":2: an alias stands inside what it stands for$"),
+        (
+            "billions.yaml",
+            "\n".join(NESTED),
+            r":1: more than 100000 entries, with each alias as what it stands for$",
+        ),
+        ("deep.yaml", f"a: {'[' * 3000}{']' * 3000}", r":1: nested too deeply$"),
+        ("deep.json", f"{'[' * 200_000}{']' * 200_000}", r":1: nested too deeply$"),
+    ],
+)
+def test_a_file_without_an_end_is_refused(tmp_path, name, text, message) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ScenarioError, match=message):
+        load(tmp_path / name)

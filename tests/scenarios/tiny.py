@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from pytest_prodpatterns import CircuitBreaker
 from pytest_prodpatterns.lab import emit
 from pytest_prodpatterns.scenarios import NotApplicable, NotInjected, current_run
 
@@ -73,6 +74,20 @@ def fail(how: str) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
     if how != "sigterm":
         raise errors[how]
+
+
+def fail_every_other_time(path: str) -> None:
+    """Fail in every second run that shares a path."""
+    count = Path(path).stat().st_size if Path(path).exists() else 0
+    Path(path).write_bytes(b"x" * (count + 1))
+    act()
+    if count % 2:
+        raise ValueError("this time")
+
+
+def make_deaf(failure_threshold, recovery_timeout, success_threshold, call_timeout):
+    """Make a breaker that hears of no failure threshold."""
+    return CircuitBreaker(10**6, recovery_timeout, success_threshold, call_timeout=call_timeout)
 
 
 def fork_and_report(path: str) -> None:

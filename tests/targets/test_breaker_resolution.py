@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from pytest_prodpatterns import targets
+from pytest_prodpatterns.scenarios._subjects import SUBJECTS
 from pytest_prodpatterns.targets import TargetError
 from pytest_prodpatterns.targets.breaker import Settings
 
@@ -75,6 +76,8 @@ def test_an_unknown_subject_gets_a_suggestion():
             r"^cannot load the factory 'no_such_module:make': No module named 'no_such_module'$",
         ),
         ("json:make", r"^cannot load the factory 'json:make': module 'json' has no attribute 'make'$"),
+        (":make", r"^':make' names no factory; expected module:callable, for example app\.breakers:make$"),
+        ("json:", r"^'json:' names no factory; expected module:callable, .*$"),
         ("sys:path", r"^'sys:path' is a list, expected a callable that makes a breaker of .*$"),
         ("os.path:basename", r"^os.path:basename takes no failure_threshold, and a scenario has to set it$"),
     ],
@@ -92,6 +95,79 @@ def test_a_factory_that_raises_is_refused_with_what_it_was_given():
         TargetError, match=r"^mine raised RuntimeError\('no database'\) for \{'failure_threshold': 5, .*$"
     ):
         targets.from_instances("breaker", make, name="mine")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("raise ValueError('no settings')", r"ValueError\('no settings'\)"),
+        ("def (", r"SyntaxError\(.*\)"),
+        ("import sys; sys.exit(3)", r"SystemExit\(3\)"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_refused_with_what_it_raised(tmp_path, monkeypatch, text, told):
+    (tmp_path / "spoiled_breakers.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    message = rf"^cannot load the factory 'spoiled_breakers:make': spoiled_breakers raised {told}$"
+    with pytest.raises(TargetError, match=message):
+        targets.resolve("breaker", "spoiled_breakers:make")
+
+
+async def _made_later(failure_threshold, recovery_timeout):
+    return SyncOnly()
+
+
+def _leaves(failure_threshold, recovery_timeout):
+    sys.exit(7)
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (_made_later, "is async; expected a plain function that returns a breaker"),
+        (lambda failure_threshold, recovery_timeout: None, r"returned None; expected a breaker \(.*\)"),
+        (
+            lambda failure_threshold, recovery_timeout: SyncOnly,
+            "returned the class SyncOnly; expected a breaker made of it",
+        ),
+        (_leaves, r"raised SystemExit\(7\) for \{.*\}"),
+    ],
+)
+def test_a_factory_that_returns_no_breaker_is_refused(make, told):
+    with pytest.raises(TargetError, match=rf"^mine {told}$"):
+        targets.from_instances("breaker", make, name="mine")
+
+
+def test_a_factory_that_returns_one_breaker_for_all_is_refused_when_a_scenario_asks_for_its_own():
+    shared = SyncOnly()
+    target = targets.from_instances(
+        "breaker", lambda failure_threshold, recovery_timeout: shared, name="mine"
+    )
+    message = r"^mine returned the same breaker twice; each scenario needs a new one$"
+    with pytest.raises(TargetError, match=message):
+        target.make(Settings())
+
+
+def test_a_factory_without_a_deadline_cannot_be_asked_for_one_and_is_told_what_to_do():
+    def make_breaker(failure_threshold, recovery_timeout):
+        return SyncOnly()
+
+    def make_with_deadline(failure_threshold, recovery_timeout, call_timeout):
+        return SyncOnly()
+
+    target = targets.from_instances("breaker", make_breaker, name="mine")
+    assert target.missing("deadline") == (
+        "make_breaker takes no call_timeout; accept it and give the breaker a deadline of its own,"
+        " or its callers' timeouts count as nothing"
+    )
+    assert targets.from_instances("breaker", make_with_deadline).missing("deadline") is None
+
+
+@pytest.mark.parametrize("name", ["ours", *LIBRARIES])
+def test_every_library_is_asked_for_a_deadline_and_lacks_only_what_scenarios_may_require(name):
+    target = targets.resolve("breaker", name)
+    assert target.missing("deadline") is None
+    assert set(target.lacks) <= SUBJECTS["breaker"].requirements
 
 
 def test_an_object_that_cannot_be_called_through_is_refused():

@@ -156,7 +156,9 @@ def rejections_tell_when(phase: str, at_most: float) -> Answer:
         told = [call.details["retry_after"] for call in rejected]
         name = rejected[0].details["error"]
         if None in told:
-            return answer(False, f"{name} does not say when to come back {phase}", told=told)
+            return answer(
+                False, f"{name} holds no time to come back, as a number or a duration, {phase}", told=told
+            )
         wrong = [seconds for seconds in told if not 0 < seconds <= at_most]
         evidence = f"{name} says {told[0]:.0f} s {phase}; more than 0 and at most {at_most:g} expected"
         if wrong:

@@ -25,7 +25,8 @@ from pytest_prodpatterns.targets.breaker._pace import Pace, RealPace, VirtualPac
 from pytest_prodpatterns.targets.breaker._protocol import BreakerTarget, Kind, Settings
 
 PATIENCE = 1.0
-"""Real seconds without any progress after which a caller counts as blocked."""
+"""Real seconds without any progress after which a caller counts as blocked, and as many thousand looks: a
+machine that stands still for a second has not looked that often."""
 
 FAREWELL = 2.0
 """Real seconds that tasks and threads get to end when everything is over."""
@@ -227,16 +228,17 @@ class Driver:
         return self._loop.run_until_complete(self._wait(done))
 
     async def _wait(self, done: Callable[[], bool]) -> bool:
-        progress, since = self._progress(), time.monotonic()
-        for turn in range(1_000_000):
+        progress, since, looks = self._progress(), time.monotonic(), 0
+        for _ in range(1_000_000):
             await asyncio.sleep(0)
+            looks += 1
             if done():
                 return True
             if self._progress() != progress:
-                progress, since = self._progress(), time.monotonic()
-            elif turn > _BUSY_TURNS:
+                progress, since, looks = self._progress(), time.monotonic(), 0
+            elif looks > _BUSY_LOOKS:
                 time.sleep(0.0005)  # noqa: ASYNC251 - threads need the processor, tasks nothing
-                if time.monotonic() - since > PATIENCE:
+                if time.monotonic() - since > PATIENCE and looks > 1000 * PATIENCE:
                     break
         self.pace.excuse(time.monotonic() - since)
         return False
@@ -260,7 +262,7 @@ class Driver:
             time.sleep(0.0005)
 
 
-_BUSY_TURNS = 20
+_BUSY_LOOKS = 20
 
 
 def _fail() -> None:

@@ -35,12 +35,18 @@ def load(spec: str) -> Callable[..., Any]:
         sys.path.insert(
             0, ""
         )  # the console script does not look into the working directory, `python -m` does
+    if not module_name or not path:
+        raise TargetError(
+            f"{spec!r} names no factory; expected module:callable, for example app.breakers:make"
+        )
     try:
         found: Any = importlib.import_module(module_name)
         for name in path.split("."):
             found = getattr(found, name)
     except (ImportError, AttributeError) as error:
         raise TargetError(f"cannot load the factory {spec!r}: {error}") from error
+    except (Exception, SystemExit) as error:  # a user's module may raise anything
+        raise TargetError(f"cannot load the factory {spec!r}: {module_name} raised {error!r}") from error
     if not callable(found):
         raise TargetError(
             f"{spec!r} is a {type(found).__name__}, expected a callable that makes a breaker of"
@@ -76,7 +82,8 @@ class FactoryTarget(BreakerTarget):
         for name_needed in ("failure_threshold", "recovery_timeout"):
             if name_needed not in self._accepted:
                 raise TargetError(f"{name} takes no {name_needed}, and a scenario has to set it")
-        sample = self._produce(Settings())
+        self._sample: Any = None
+        self._sample = sample = self._produce(Settings())
         library = _TYPES.get(_module(sample))
         self._adapter: BreakerTarget = adapters[library]() if library else Stranger(sample, call, call_async)
         self.description = f"{type(sample).__module__}.{type(sample).__qualname__} made by {name}"
@@ -93,6 +100,11 @@ class FactoryTarget(BreakerTarget):
         """Ask the adapter, and whether the factory takes what the scenario has to set."""
         if requirement == "success-threshold" and "success_threshold" not in self._accepted:
             return f"{self.name} takes no success_threshold"
+        if requirement == "deadline" and "call_timeout" not in self._accepted:
+            return (
+                f"{getattr(self._factory, '__name__', self.name)} takes no call_timeout; accept it and give the breaker"
+                " a deadline of its own, or its callers' timeouts count as nothing"
+            )
         return self._adapter.missing(requirement)
 
     def make(self, settings: Settings) -> Any:
@@ -122,9 +134,21 @@ class FactoryTarget(BreakerTarget):
     def _produce(self, settings: Settings) -> Any:
         wanted = {name: getattr(settings, name) for name in self._accepted}
         try:
-            return self._factory(**wanted)
-        except Exception as error:
+            made = self._factory(**wanted)
+        except (Exception, SystemExit) as error:
             raise TargetError(f"{self.name} raised {error!r} for {wanted}") from error
+        if inspect.iscoroutine(made):
+            made.close()
+            raise TargetError(f"{self.name} is async; expected a plain function that returns a breaker")
+        if made is None:
+            raise TargetError(f"{self.name} returned None; expected a breaker (is a `return` missing?)")
+        if isinstance(made, type):
+            raise TargetError(
+                f"{self.name} returned the class {made.__name__}; expected a breaker made of it"
+            )
+        if made is self._sample:
+            raise TargetError(f"{self.name} returned the same breaker twice; each scenario needs a new one")
+        return made
 
 
 class Stranger(BreakerTarget):
