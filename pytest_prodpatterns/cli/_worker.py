@@ -51,4 +51,6 @@ if __name__ == "__main__":
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         main()
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        # Not sys.exit: an interrupt that passed through exec(), as in the making of a dataclass, counts as
+        # unhandled for CPython, which then kills itself by SIGINT at the very end.
+        os._exit(INTERRUPTED)
