@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import click
 
-from pytest_prodpatterns.report._table import counts, line, summary
+from pytest_prodpatterns.report._table import line, summary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +32,8 @@ _STYLES: Final = {
 class Console:
     """Plain lines; the other consoles differ where they must.
 
+    What went wrong stands last, just above the summary: there a reader looks first.
+
     Args:
         settings: How scenarios are run.
         names: The scenarios that will run, each as often as it will.
@@ -53,14 +56,21 @@ class Console:
         """Say that a scenario begins."""
 
     def done(self, outcome: Outcome) -> None:
-        """Say how a scenario ended."""
-        click.echo(line(outcome.as_dict(), self.width))
+        """Say how a scenario ended, unless it ended badly."""
+        if not _is_bad(outcome):
+            self._line(outcome)
 
-    def summary(self, outcomes: Sequence[Outcome]) -> None:
-        """Say how all of them ended, and how to see the bad ones again."""
-        if outcomes:
-            click.echo(f"\n{summary([outcome.as_dict() for outcome in outcomes], self.settings.seed)}")
-            click.echo("".join(_again(outcomes)), nl=False)
+    def summary(self, outcomes: Sequence[Outcome], *, interrupted: bool = False) -> None:  # noqa: ARG002
+        """Say which of them ended badly, how all of them ended, and how to see the bad ones again."""
+        if not outcomes:
+            return
+        for outcome in filter(_is_bad, outcomes):
+            self._line(outcome)
+        click.echo(f"\n{summary([outcome.as_dict() for outcome in outcomes], self.settings.seed)}")
+        click.echo(_again(outcomes), nl=False)
+
+    def _line(self, outcome: Outcome) -> None:
+        click.echo(line(outcome.as_dict(), self.width))
 
 
 class JsonConsole(Console):
@@ -69,11 +79,11 @@ class JsonConsole(Console):
     def done(self, outcome: Outcome) -> None:
         """Stay silent."""
 
-    def summary(self, outcomes: Sequence[Outcome]) -> None:
+    def summary(self, outcomes: Sequence[Outcome], *, interrupted: bool = False) -> None:
         """Print the document."""
         from pytest_prodpatterns.cli._files import document  # noqa: PLC0415
 
-        click.echo(document(outcomes, self.settings.seed))
+        click.echo(document(outcomes, self.settings.seed, interrupted=interrupted))
 
 
 class TerminalConsole(Console):
@@ -107,14 +117,14 @@ class TerminalConsole(Console):
         """Move the bar."""
         self.progress.update(self.task, advance=1, refresh=True)
 
-    def summary(self, outcomes: Sequence[Outcome]) -> None:
+    def summary(self, outcomes: Sequence[Outcome], *, interrupted: bool = False) -> None:  # noqa: ARG002
         """Print the table, and how to see the bad ones again."""
         if not outcomes:
             return
-        self.rich.print(_table(outcomes, self.rich.width))
+        self.rich.print(_table(sorted(outcomes, key=_is_bad), self.rich.width))
         rows = [outcome.as_dict() for outcome in outcomes]
         self.rich.print(summary(rows, self.settings.seed), soft_wrap=True)
-        self.rich.out("".join(_again(outcomes)), end="", highlight=False)
+        self.rich.out(_again(outcomes), end="", highlight=False)
 
 
 def console_for(settings: Settings, names: Sequence[str]) -> Console:
@@ -143,7 +153,14 @@ def _table(outcomes: Sequence[Outcome], width: int) -> Any:
     return table
 
 
-def _again(outcomes: Sequence[Outcome]) -> list[str]:
-    bad = [outcome for outcome in outcomes if counts([outcome.verdict]) and outcome.verdict.exit_code]
-    commands = dict.fromkeys(outcome.reproduce for outcome in bad)
-    return ["Run one again:\n", *(f"  {command}\n" for command in commands)] if commands else []
+def _is_bad(outcome: Outcome) -> bool:
+    return outcome.verdict.exit_code != 0
+
+
+def _again(outcomes: Sequence[Outcome]) -> str:
+    """Return the one line that tells how to run a bad one again: they differ in nothing but the name."""
+    bad = {outcome.name: outcome for outcome in outcomes if _is_bad(outcome)}
+    if not bad:
+        return ""
+    name, outcome = bad.popitem()
+    return f"repeat with: {replace(outcome, name='NAME' if bad else name).reproduce}\n"

@@ -55,7 +55,7 @@ def execute(words: Sequence[str], tags: Sequence[str], target: str, settings: Se
         outcomes, interrupted, console = _perform(scenarios, target, settings)
     order = {scenario.name: position for position, scenario in enumerate(scenarios)}
     outcomes.sort(key=lambda outcome: order[outcome.name])  # several processes end in any order
-    console.summary(outcomes)
+    console.summary(outcomes, interrupted=interrupted)
     _leave(outcomes, settings, interrupted=interrupted)
 
 

@@ -47,25 +47,25 @@ def write_files(outcomes: Sequence[Outcome], settings: Settings) -> None:
         _write(settings.junit, [text.rstrip("\n")])
 
 
-def document(outcomes: Sequence[Outcome], seed: int) -> str:
-    """Return the document of `--json`."""
+def document(outcomes: Sequence[Outcome], seed: int, *, interrupted: bool = False) -> str:
+    """Return the document of `--json`; `interrupted` stands in it only when not everything ran."""
     from pytest_prodpatterns.scenarios._verdict import worst  # noqa: PLC0415
 
     rows = [outcome.as_dict() for outcome in outcomes]
     verdict = worst(outcome.verdict for outcome in outcomes)
-    return _json({"seed": seed, "verdict": str(verdict), "scenarios": rows}, indent=2)
+    head = {"seed": seed, "verdict": str(verdict), **({"interrupted": True} if interrupted else {})}
+    return _json({**head, "scenarios": rows}, indent=2)
 
 
 def told(outcome: Outcome) -> str:
     """Return the timeline of a run as text."""
-    from pytest_prodpatterns.lab import Event  # noqa: PLC0415
     from pytest_prodpatterns.report._text import render  # noqa: PLC0415
 
-    return render([Event(**event) for event in outcome.timeline])
+    return render(outcome.events)
 
 
 def _told(outcome: Outcome) -> str:
-    return f"{told(outcome)}\n{outcome.reproduce}"
+    return f"{told(outcome)}\nrepeat with: {outcome.reproduce}"
 
 
 def _json(data: Any, indent: int | None = None) -> str:

@@ -48,6 +48,7 @@ def _run(request: dict[str, Any]) -> Outcome:
 
 if __name__ == "__main__":
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored, as under nohup
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         main()
     except KeyboardInterrupt:

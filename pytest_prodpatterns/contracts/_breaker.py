@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_prodpatterns.lab import Event
 from pytest_prodpatterns.scenarios import Verdict
 from pytest_prodpatterns.scenarios._catalogue import packaged
 from pytest_prodpatterns.scenarios._runner import run_scenario
 from pytest_prodpatterns.targets import TargetError, from_instances
+from pytest_prodpatterns.targets.breaker._protocol import SIGNATURE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,22 +31,22 @@ class CircuitBreakerContract:
     their `.call(func)`, or as a decorator, or by `call` and `call_async` where you override them.
 
     A scenario that does not apply is skipped with the reason; one that deviates fails with the evidence, the
-    timeline, and the command that runs it again.
+    broken promise, the timeline, and the command that runs it again.
     """
 
-    def make_breaker(self, *, failure_threshold: int, recovery_timeout: float, success_threshold: int) -> Any:
-        """Return a new breaker.
+    def make_breaker(self, *args: Any, **kwargs: Any) -> Any:
+        """Return a new breaker; write it as `make_breaker(self, *, failure_threshold, recovery_timeout, …)`.
 
-        Leave `success_threshold` out of the signature if your breaker has nothing like it: then scenarios that
-        need it are skipped. Take `call_timeout` as well (seconds, or None for most scenarios) if it has a
-        deadline of its own for a call.
+        It is called with those of these keyword arguments that your signature names:
 
-        Args:
-            failure_threshold: Failures in a row that open it.
-            recovery_timeout: Seconds that it stays open; small fractions where time is real.
-            success_threshold: Successes at half-open that close it.
+        - `failure_threshold` (int, needed): failures in a row that open it.
+        - `recovery_timeout` (float, needed): seconds that it stays open; small fractions where time is real.
+        - `success_threshold` (int): successes at half-open that close it. Leave it out if your breaker has
+          nothing like it: then scenarios that need it are skipped.
+        - `call_timeout` (float, or None for most scenarios): seconds of its own deadline for a call, if it
+          has one.
         """
-        raise NotImplementedError(f"{type(self).__name__} has to define make_breaker()")
+        raise NotImplementedError
 
     def call(self, breaker: Any, func: Callable[..., Any], *args: Any) -> Any:
         """Call `func(*args)` through a breaker that has neither `.call` nor a decorator; override it then."""
@@ -67,16 +67,20 @@ class CircuitBreakerContract:
             pytest.fail(_told(outcome), pytrace=False)
 
     def _target(self) -> Target:
+        name = type(self).__name__
+        if getattr(self.make_breaker, "__func__", None) is CircuitBreakerContract.make_breaker:
+            pytest.fail(f"{name} has to define make_breaker(self, *, {SIGNATURE})", pytrace=False)
         try:
             return from_instances(
                 "breaker",
                 self.make_breaker,
-                name=type(self).__name__,
+                name=name,
                 call=self._overridden("call"),
                 call_async=self._overridden("call_async"),
             )
         except TargetError as error:
-            pytest.fail(f"{type(self).__name__}: {error}", pytrace=False)
+            reason = str(error)
+        pytest.fail(reason, pytrace=False)  # here, so that no traceback of the error comes with it
 
     def _overridden(self, name: str) -> Callable[..., Any] | None:
         if getattr(type(self), name) is getattr(CircuitBreakerContract, name):
@@ -86,12 +90,13 @@ class CircuitBreakerContract:
 
 def _adopt(lab: ChaosLab, outcome: Outcome) -> None:
     """Hand the scenario's history to the test's own timeline, which a failure shows and a file may keep."""
-    for event in outcome.timeline:
-        lab.timeline.adopt(Event(**event))
+    for event in outcome.events:
+        lab.timeline.adopt(event)
 
 
 def _told(outcome: Outcome) -> str:
-    return (
-        f"{outcome.name}: {outcome.verdict}\n{outcome.evidence}\n"
-        f"(what it does and why it matters: prodpatterns explain {outcome.name})"
-    )
+    lines = [f"{outcome.verdict}: {outcome.evidence}"]
+    if outcome.broken:
+        lines.append(f"broken promise: {outcome.broken}")
+    lines.append(f"what it does, and why it matters: prodpatterns explain {outcome.name}")
+    return "\n".join(lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -32,19 +33,30 @@ def junit(rows: Sequence[Mapping[str, Any]], *, seed: int, details: Sequence[str
     for attribute, kind in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
         suite.set(attribute, str(kinds.count(kind)))
     ET.SubElement(ET.SubElement(suite, "properties"), "property", name="seed", value=str(seed))
-    for position, (row, kind) in enumerate(zip(rows, kinds, strict=True)):
-        suite.append(_case(row, kind, details[position] if details else ""))
+    for position, (row, kind, name) in enumerate(zip(rows, kinds, _names(rows), strict=True)):
+        suite.append(_case(row, name, kind, details[position] if details else ""))
     suites = ET.Element("testsuites")
     suites.append(suite)
     ET.indent(suites)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(suites, encoding="unicode") + "\n"
 
 
-def _case(row: Mapping[str, Any], kind: str, detail: str) -> ET.Element:
+def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what the cases are called; repetitions are numbered, for servers keep one case of a name."""
+    names = [f"{row['name']} [{row['target']}]" for row in rows]
+    total, seen = Counter(names), Counter[str]()
+    for position, name in enumerate(names):
+        seen[name] += 1
+        if total[name] > 1:
+            names[position] = f"{name} #{seen[name]}"
+    return names
+
+
+def _case(row: Mapping[str, Any], name: str, kind: str, detail: str) -> ET.Element:
     case = ET.Element(
         "testcase",
         classname=f"prodpatterns.{row['subject']}",
-        name=_clean(f"{row['name']} [{row['target']}]"),
+        name=_clean(name),
         time=f"{row['duration']:.3f}",
     )
     if kind:

@@ -100,15 +100,10 @@ def _is_file(word: str) -> bool:
 
 
 def _hint(word: str) -> str:
-    ending = [name for name in packaged() if name.endswith(f"/{word}")]
-    near = ending or difflib.get_close_matches(word, packaged(), n=1) or _near_last(word)
-    return f"; did you mean {near[0]!r}?" if near else "; `prodpatterns list` shows them all"
-
-
-def _near_last(word: str) -> list[str]:
-    """Return the names whose last part is near: people leave the subject out."""
+    """Return what may have been meant, by the last part alone: all names of a subject begin alike."""
     last = {name.rpartition("/")[2]: name for name in packaged()}
-    return [last[near] for near in difflib.get_close_matches(word.rpartition("/")[2], last, n=1)]
+    near = difflib.get_close_matches(word.rpartition("/")[2], last, n=1)
+    return f"; did you mean {last[near[0]]!r}?" if near else "; `prodpatterns list` shows them all"
 
 
 def _known(words: Iterable[str]) -> str:

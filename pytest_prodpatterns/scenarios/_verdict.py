@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import enum
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
+
+from pytest_prodpatterns.lab import Event
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -82,6 +84,23 @@ class Outcome:
         words = ("prodpatterns", "run", self.name, "--target", self.target, "--seed", str(self.seed))
         return shlex.join(words)
 
+    @property
+    def events(self) -> list[Event]:
+        """The timeline for people: without the number of the attempt on each line where there was but one."""
+        events = [Event(**event) for event in self.timeline]
+        if any(event.attributes.get("attempt", 1) != 1 for event in events):
+            return events
+        return [replace(event, attributes=_without_attempt(event)) for event in events]
+
+    @property
+    def broken(self) -> str:
+        """The promise that was broken, in the file's words; empty when none was."""
+        states = self.journal.get("steady_states") or {}
+        probes = [
+            probe for when in ("before", "after") for probe in (states.get(when) or {}).get("probes", ())
+        ]
+        return next((probe["activity"]["name"] for probe in probes if not probe.get("tolerance_met")), "")
+
     def as_dict(self) -> dict[str, Any]:
         """Return the outcome as it stands in the document of `prodpatterns run --json`."""
         return {
@@ -101,6 +120,10 @@ class Outcome:
     def from_plain(cls, data: Mapping[str, Any]) -> Outcome:
         """Read back what `to_plain` gave."""
         return cls(**{**data, "verdict": Verdict(data["verdict"])})
+
+
+def _without_attempt(event: Event) -> dict[str, Any]:
+    return {name: value for name, value in event.attributes.items() if name != "attempt"}
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -66,8 +67,20 @@ def test_each_verdict_has_its_exit_code_and_its_line(call, tmp_path, verdict, co
     lines = out.splitlines()
     assert re.match(rf"^{verdict} +{re.escape(str(file))}  \S", lines[0])
     assert lines[2] == f"1 scenario against ours: 1 {verdict} (seed 7)"
-    again = f"  prodpatterns run {file} --target ours --seed 7"
-    assert (again in lines) == (code != 0)
+    again = [f"repeat with: prodpatterns run {file} --target ours --seed 7"]
+    assert lines[3:] == (again if code else [])
+
+
+def test_what_went_wrong_stands_last_with_one_line_to_repeat_any_of_it(call, tmp_path) -> None:
+    bad, fine = ("deviated", "not injected", "rollback failed"), ("held", "not applicable")
+    files = [scenario(tmp_path, verdict) for verdict in (*bad, *fine)]
+    lines = call("run", *files, "--seed", 7)[1].splitlines()
+    shown = [re.match(r"\S+( \S+)?(?=  )", line)[0] for line in lines[: len(files)]]
+    assert shown == [*fine, *bad]
+    assert lines[-2].startswith("5 scenarios against ours: ")
+    assert lines[-1] == "repeat with: prodpatterns run NAME --target ours --seed 7"
+    code, text = in_terminal([*PROGRAM, "run", *map(str, files)], {"PYTHONPATH": TINY})
+    assert re.findall(rf"({'|'.join((*bad, *fine))}) *(?:\x1b\S*)? +/", text) == [*fine, *bad]
 
 
 @pytest.mark.parametrize(
@@ -128,8 +141,51 @@ def test_files_are_written_for_machines(call, tmp_path) -> None:
         "error",
     ]
     assert suite.find("properties/property").attrib == {"name": "seed", "value": "7"}
+    told = [case.findtext("system-out").splitlines()[-1] for case in suite.findall("testcase")]
+    assert told == [f"repeat with: prodpatterns run {file} --target ours --seed 7" for file in files]
     events = [json.loads(line) for line in (tmp_path / "e.jsonl").read_text().splitlines()]
     assert {"entered", "armed", "fired", "rollback-failed"} <= {event["kind"] for event in events}
+
+
+def test_junit_numbers_repetitions(call, tmp_path) -> None:
+    twice, once = scenario(tmp_path, "held"), scenario(tmp_path, "not applicable")
+    call("run", twice, "--repeat", 2, "--junit", "twice.xml")
+    call("run", twice, once, "--junit", "once.xml")
+
+    def names(file):
+        return [case.get("name") for case in ET.parse(tmp_path / file).iter("testcase")]
+
+    assert names("twice.xml") == [f"{twice} [ours] #1", f"{twice} [ours] #2"]
+    assert names("once.xml") == [f"{twice} [ours]", f"{once} [ours]"]
+
+
+def test_the_document_of_an_interrupted_run_says_so(call, tmp_path, monkeypatch) -> None:
+    def interrupted(self, outcome):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pytest_prodpatterns.cli._console.JsonConsole.done", interrupted)
+    code, out, _ = call("run", scenario(tmp_path, "held"), scenario(tmp_path, "deviated"), "--json")
+    document = json.loads(out)
+    assert (code, document["interrupted"], len(document["scenarios"])) == (130, True, 1)
+
+
+def test_a_shared_breaker_and_a_breaker_in_place_of_a_factory_are_refused(
+    call, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "payments_of_one.py").write_text(
+        "import pybreaker\n"
+        "bank = pybreaker.CircuitBreaker()\n"
+        "def shared(failure_threshold, recovery_timeout):\n"
+        "    return bank\n"
+    )
+    told = (
+        "Error: payments_of_one:bank is a CircuitBreaker, not a factory of breakers; write: def make_breaker("
+        "*, failure_threshold, recovery_timeout, success_threshold): return CircuitBreaker(...)\n"
+    )
+    assert call("check", "breaker", "payments_of_one:bank") == (2, "", told)
+    told = "Error: payments_of_one:shared returned the same breaker twice; each scenario needs a new one\n"
+    assert call("check", "breaker", "payments_of_one:shared") == (2, "", told)
 
 
 def test_one_scenario_leaves_one_journal_as_the_toolkit_does(call, tmp_path) -> None:
@@ -225,6 +281,8 @@ def test_variables_are_set_and_unknown_ones_refused(call, tmp_path) -> None:
             "Error: no scenario is called 'nosuch', and none matches it; `prodpatterns list`",
         ),
         (["run", "recovers"], "did you mean 'breaker/recovers'?"),
+        (["run", "breaker/recover"], "did you mean 'breaker/recovers'?"),
+        (["run", "breaker/nope"], "Error: no scenario is called 'breaker/nope', and none matches it; `prod"),
         (["run", "missing.yaml"], "Error: missing.yaml: cannot be read"),
         (["run", "--seed", "-1"], "a chaos seed is a whole number from 0"),
         (["run", "--repeat", "0"], "0 is not in the range"),
@@ -330,20 +388,10 @@ def test_ctrl_c_rolls_back_says_so_and_ends_with_130(tmp_path, workers, number, 
         tmp_path / "one.yaml", activity("fault", undo=str(broken)), activity("hang", path=str(reached))
     )
     command = [*PROGRAM, "run", str(file), str(scenario(tmp_path, "held")), "-j", str(workers)]
-    process = subprocess.Popen(
-        command,
-        env=os.environ | {"PYTHONPATH": TINY},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
+    with started(command) as process:
         reached.read_text()  # opens once the method hangs
         process.send_signal(number)
         out, err = process.communicate(timeout=30)
-    finally:
-        process.kill()
     assert process.returncode == 130, out + err
     assert err == f"Interrupted during {file}; everything was rolled back.\n"
     assert not broken.exists()
@@ -394,6 +442,28 @@ def test_no_color_is_respected(tmp_path) -> None:
     _, text = in_terminal([*PROGRAM, "run", str(scenario(tmp_path, "deviated"))], environment)
     assert "deviated" in text
     assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", text)
+
+
+@contextlib.contextmanager
+def started(command: list[str]):
+    """Start a command that Ctrl-C can reach, in a session of its own; nothing of it outlives the block.
+
+    Who runs the tests may ignore SIGINT (`nohup` does), and a child would inherit that.
+    """
+    with subprocess.Popen(
+        command,
+        env=os.environ | {"PYTHONPATH": TINY},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def in_terminal(command: list[str], environment: dict[str, str]) -> tuple[int, str]:

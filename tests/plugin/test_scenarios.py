@@ -78,10 +78,11 @@ def test_a_deviation_reads_well(suite) -> None:
             "  broken  it is open after the third failure",
             "* events*",
             "*dependency:*entered*",
-            "reproduce: prodpatterns run breaker/opens-at-threshold --target never:make --seed 7",
+            "repeat with: prodpatterns run breaker/opens-at-threshold --target never:make --seed 7",
         ]
     )
     result.stdout.no_fnmatch_line("*scenarios.py:*")
+    result.stdout.no_fnmatch_line("*attempt=1*")
 
 
 def test_not_applicable_is_a_skip_with_the_reason(suite) -> None:
@@ -109,11 +110,50 @@ def test_an_unknown_scenario_is_a_usage_error(suite, option, told) -> None:
     result.stderr.fnmatch_lines([told])
 
 
-def test_an_unknown_target_fails_without_a_traceback(suite) -> None:
-    result = suite.runpytest("--chaos-scenario=breaker/recovers", "--chaos-target=nosuch")
+@pytest.mark.parametrize("asked", ["--chaos-scenarios", "--chaos-scenario=breaker/recovers"])
+@pytest.mark.parametrize("spread", [(), ("-n", "2")])
+def test_an_unknown_target_is_a_usage_error(suite, asked, spread) -> None:
+    if spread:
+        pytest.importorskip("xdist")
+    result = suite.runpytest_subprocess(asked, "--chaos-target=nosuch", *spread)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --chaos-target=nosuch: unknown breaker 'nosuch'*"])
+    result.stdout.no_fnmatch_line("*collected*")
+
+
+def test_a_factory_that_cannot_be_loaded_is_a_usage_error(suite) -> None:
+    result = suite.runpytest("--chaos-scenarios", "--chaos-target=nosuch_module:make")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --chaos-target=nosuch_module:make: cannot load the factory*"])
+
+
+def test_a_factory_may_stand_beside_the_test_modules(suite) -> None:
+    module = Path("below/test_beside_a_factory.py")
+    module.parent.mkdir()
+    module.write_text("def test_one(): pass", encoding="utf-8")
+    module.with_name("breakers_beside_tests.py").write_text(NEVER, encoding="utf-8")
+    options = ("--chaos-scenario=breaker/opens-at-threshold", "--chaos-target=breakers_beside_tests:make")
+    suite.runpytest_subprocess("below", *options).assert_outcomes(passed=1, failed=1)
+
+
+def test_a_file_s_unknown_target_fails_without_a_chain_of_tracebacks(suite) -> None:
+    Path("mine.chaos.yaml").write_text(text_of("breaker/recovers"), encoding="utf-8")
+    result = suite.runpytest("--chaos-target=nosuch")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["--chaos-target=nosuch: unknown breaker 'nosuch'*"])
     result.stdout.no_fnmatch_line("*Traceback*")
+    result.stdout.no_fnmatch_line("*During handling*")
+
+
+def test_a_target_that_nothing_attacks_is_told(suite) -> None:
+    suite.makepyfile("def test_one(): pass")
+    told = "--chaos-target=pybreaker attacks nothing: no scenario was asked for (--chaos-scenarios)"
+    result = suite.runpytest("--chaos-target=pybreaker", "-W", "default")
+    result.assert_outcomes(passed=1, warnings=1)
+    result.stdout.fnmatch_lines([f"*PytestWarning: {told}"])
+    strict = suite.runpytest("--chaos-target=pybreaker", "-W", "error")
+    assert strict.ret == pytest.ExitCode.USAGE_ERROR
+    strict.stderr.fnmatch_lines([f"ERROR: {told}"])
 
 
 def test_events_and_seed_follow_the_options_of_the_plugin(suite) -> None:

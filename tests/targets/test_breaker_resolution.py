@@ -6,6 +6,7 @@ import asyncio
 import importlib.metadata
 import inspect
 import sys
+import types
 
 import pytest
 
@@ -79,7 +80,10 @@ def test_an_unknown_subject_gets_a_suggestion():
         (":make", r"^':make' names no factory; expected module:callable, for example app\.breakers:make$"),
         ("json:", r"^'json:' names no factory; expected module:callable, .*$"),
         ("sys:path", r"^'sys:path' is a list, expected a callable that makes a breaker of .*$"),
-        ("os.path:basename", r"^os.path:basename takes no failure_threshold, and a scenario has to set it$"),
+        (
+            "os.path:basename",
+            r"^os\.path:basename takes no failure_threshold, and a scenario has to set it; write: def make_.*\.\.\.$",
+        ),
     ],
 )
 def test_a_wrong_factory_is_refused_at_the_door(spec, message):
@@ -138,14 +142,57 @@ def test_a_factory_that_returns_no_breaker_is_refused(make, told):
         targets.from_instances("breaker", make, name="mine")
 
 
-def test_a_factory_that_returns_one_breaker_for_all_is_refused_when_a_scenario_asks_for_its_own():
+def test_a_factory_that_returns_one_breaker_for_all_is_refused_at_the_door():
     shared = SyncOnly()
-    target = targets.from_instances(
-        "breaker", lambda failure_threshold, recovery_timeout: shared, name="mine"
-    )
     message = r"^mine returned the same breaker twice; each scenario needs a new one$"
     with pytest.raises(TargetError, match=message):
-        target.make(Settings())
+        targets.from_instances("breaker", lambda failure_threshold, recovery_timeout: shared, name="mine")
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [
+        ("import pybreaker\nbank = pybreaker.CircuitBreaker()", "CircuitBreaker"),
+        ("from pytest_prodpatterns import CircuitBreaker\nbank = CircuitBreaker()", "CircuitBreaker"),
+        ("class Mine:\n    def call(self, func, *args): ...\nbank = Mine()", "Mine"),
+        (
+            "class Mine:\n    def call(self, func): ...\n    def __call__(self, *args, **kwargs): ...\nbank = Mine()",
+            "Mine",
+        ),
+    ],
+)
+def test_a_breaker_in_place_of_a_factory_is_refused_with_the_line_to_write(
+    tmp_path, monkeypatch, source, kind
+):
+    monkeypatch.setitem(sys.modules, "payments_with_a_breaker", types.ModuleType("payments_with_a_breaker"))
+    exec(source, vars(sys.modules["payments_with_a_breaker"]))
+    with pytest.raises(TargetError) as caught:
+        targets.resolve("breaker", "payments_with_a_breaker:bank")
+    assert str(caught.value) == (
+        f"payments_with_a_breaker:bank is a {kind}, not a factory of breakers; write: def make_breaker("
+        f"*, failure_threshold, recovery_timeout, success_threshold): return {kind}(...)"
+    )
+
+
+def test_a_method_is_told_the_signature_of_a_method():
+    class Breakers:
+        def make_breaker(self):
+            return SyncOnly()
+
+    with pytest.raises(
+        TargetError, match=r"write: def make_breaker\(self, \*, failure_threshold, .*\): \.\.\.$"
+    ):
+        targets.from_instances("breaker", Breakers().make_breaker)
+
+
+def test_what_a_stranger_lacks_is_told_in_words_that_fit_the_command_line_too():
+    def make(failure_threshold, recovery_timeout):
+        return SyncOnly()
+
+    assert targets.from_instances("breaker", make).missing("async") == (
+        "SyncOnly has no call for coroutine functions that is known;"
+        " if it has one, override call_async() in a CircuitBreakerContract"
+    )
 
 
 def test_a_factory_without_a_deadline_cannot_be_asked_for_one_and_is_told_what_to_do():

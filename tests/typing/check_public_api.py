@@ -9,6 +9,7 @@ from typing import Any, assert_type
 from pytest_prodpatterns import (
     ChaosLab,
     CircuitBreaker,
+    CircuitBreakerContract,
     CircuitBreakerRegistry,
     CircuitOpenError,
     CircuitState,
@@ -109,6 +110,28 @@ def on_change(changed: CircuitBreaker, change: Transition) -> None:
 
 
 CircuitBreaker(classify=by_status, retry_after=lambda _: 5, listeners=[on_change], initial_state="open")
+
+
+class TestEverything(CircuitBreakerContract):
+    def make_breaker(
+        self,
+        *,
+        failure_threshold: int,
+        recovery_timeout: float,
+        success_threshold: int,
+        call_timeout: float | None,
+    ) -> CircuitBreaker:
+        return CircuitBreaker(
+            failure_threshold, recovery_timeout, success_threshold, call_timeout=call_timeout
+        )
+
+
+class TestTheLeast(CircuitBreakerContract):
+    def make_breaker(self, *, failure_threshold: int, recovery_timeout: float) -> CircuitBreaker:
+        return CircuitBreaker(failure_threshold, recovery_timeout)
+
+    def call(self, breaker: CircuitBreaker, func: Callable[..., Any], *args: Any) -> Any:
+        return breaker.call(func, *args)
 
 
 def views() -> None:

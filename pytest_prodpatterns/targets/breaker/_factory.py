@@ -8,7 +8,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from pytest_prodpatterns.targets._base import TargetError
-from pytest_prodpatterns.targets.breaker._protocol import BreakerTarget, Kind, Settings
+from pytest_prodpatterns.targets.breaker._protocol import SIGNATURE, BreakerTarget, Kind, Settings
+from pytest_prodpatterns.targets.breaker._stranger import Stranger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +29,7 @@ def load(spec: str) -> Callable[..., Any]:
     """Import the factory that `module:callable` names.
 
     Raises:
-        TargetError: There is no such module or no such callable in it.
+        TargetError: There is no such module or no such callable in it, or it is a breaker itself.
     """
     module_name, _, path = spec.partition(":")
     if "" not in sys.path:
@@ -47,6 +48,12 @@ def load(spec: str) -> Callable[..., Any]:
         raise TargetError(f"cannot load the factory {spec!r}: {error}") from error
     except (Exception, SystemExit) as error:  # a user's module may raise anything
         raise TargetError(f"cannot load the factory {spec!r}: {module_name} raised {error!r}") from error
+    if _is_breaker(found):
+        kind = type(found).__name__
+        raise TargetError(
+            f"{spec} is a {kind}, not a factory of breakers;"
+            f" write: def make_breaker(*, {SIGNATURE}): return {kind}(...)"
+        )
     if not callable(found):
         raise TargetError(
             f"{spec!r} is a {type(found).__name__}, expected a callable that makes a breaker of"
@@ -81,9 +88,12 @@ class FactoryTarget(BreakerTarget):
         self._accepted = _accepted(factory)
         for name_needed in ("failure_threshold", "recovery_timeout"):
             if name_needed not in self._accepted:
-                raise TargetError(f"{name} takes no {name_needed}, and a scenario has to set it")
+                raise TargetError(
+                    f"{name} takes no {name_needed}, and a scenario has to set it; write: {_signature(factory)}"
+                )
         self._sample: Any = None
         self._sample = sample = self._produce(Settings())
+        self._produce(Settings())  # a breaker that scenarios would share is found now, not in each of them
         library = _TYPES.get(_module(sample))
         self._adapter: BreakerTarget = adapters[library]() if library else Stranger(sample, call, call_async)
         self.description = f"{type(sample).__module__}.{type(sample).__qualname__} made by {name}"
@@ -151,96 +161,17 @@ class FactoryTarget(BreakerTarget):
         return made
 
 
-class Stranger(BreakerTarget):
-    """A breaker that nobody wrote an adapter for: what the user says, or its methods, or its decorator.
-
-    Whether it knows coroutine functions is read off what stands there, never guessed from a call: a breaker
-    that is called in a way that it does not know would be blamed for it.
-    """
-
-    def __init__(
-        self, sample: Any, call: Callable[..., Any] | None, call_async: Callable[..., Any] | None
-    ) -> None:
-        guess = call is None and call_async is None
-        self._call = call or (_found_call(sample) if guess else None)
-        self._call_async = call_async or (_found_call_async(sample) if guess else None)
-        kind = type(sample).__name__
-        if self._call is None and self._call_async is None:
-            raise TargetError(
-                f"cannot call through a {kind}: it has neither .call(func) nor a decorator;"
-                " return another object, or override call() and call_async() of the contract"
-            )
-        lacks = {}
-        if self._call is None:
-            lacks = dict.fromkeys(
-                ("sync", "threads"), f"{kind} has no call for plain functions that is known"
-            )
-        if self._call_async is None:
-            lacks["async"] = (
-                f"{kind} has no call for coroutine functions that is known; if it has one, override call_async()"
-            )
-        if not callable(sample):
-            lacks["decorator"] = f"a {kind} is no decorator"
-        self.lacks = lacks
-
-    def make(self, settings: Settings) -> Any:
-        """Refuse: the factory makes them."""
-        raise NotImplementedError
-
-    def call(self, breaker: Any, func: Callable[..., Any], *args: Any) -> Any:
-        """Call by what was found."""
-        assert self._call is not None
-        return self._call(breaker, func, *args)
-
-    async def call_async(self, breaker: Any, func: Callable[..., Any], *args: Any) -> Any:
-        """Await what was found."""
-        assert self._call_async is not None
-        return await self._call_async(breaker, func, *args)
-
-    def decorate(self, breaker: Any, func: Callable[..., Any], kind: Kind) -> Any:  # noqa: ARG002
-        """Decorate by calling the breaker."""
-        return breaker(func)
+def _is_breaker(found: Any) -> bool:
+    """Whether it is what a factory should make: the most likely slip, and many a breaker can be called."""
+    if isinstance(found, type) or inspect.isroutine(found):
+        return False
+    return _module(found) in _TYPES or callable(getattr(found, "call", None))
 
 
-def _found_call(sample: Any) -> Callable[..., Any] | None:
-    method = getattr(sample, "call", None)
-    if callable(method) and not inspect.iscoroutinefunction(method):
-        return _by_method("call")
-    if method is None and callable(sample) and not inspect.iscoroutinefunction(_decorated(sample, _plain)):
-        return _by_decorator
-    return None
-
-
-def _found_call_async(sample: Any) -> Callable[..., Any] | None:
-    for name in ("call", "call_async", "async_call", "acall"):
-        if inspect.iscoroutinefunction(getattr(sample, name, None)):
-            return _by_method(name)
-    if callable(sample) and inspect.iscoroutinefunction(_decorated(sample, _coroutine)):
-        return _by_decorator
-    return None
-
-
-def _by_method(name: str) -> Callable[..., Any]:
-    return lambda breaker, func, *args: getattr(breaker, name)(func, *args)
-
-
-def _by_decorator(breaker: Any, func: Callable[..., Any], *args: Any) -> Any:
-    return breaker(func)(*args)
-
-
-def _decorated(sample: Any, func: Callable[..., Any]) -> Any:
-    try:
-        return sample(func)
-    except Exception:  # noqa: BLE001 - a refusal may have any type
-        return None
-
-
-def _plain() -> None:
-    """Be decorated, to see what becomes of a plain function."""
-
-
-async def _coroutine() -> None:
-    """Be decorated, to see what becomes of a coroutine function."""
+def _signature(factory: Callable[..., Any]) -> str:
+    """Return the line that a user's factory should begin with."""
+    first = "self, *" if inspect.ismethod(factory) else "*"
+    return f"def make_breaker({first}, {SIGNATURE}): ..."
 
 
 def _accepted(factory: Callable[..., Any]) -> tuple[str, ...]:

@@ -20,6 +20,9 @@ from typing import Any, ClassVar, Literal
 
 Kind = Literal["sync", "async", "generator", "async generator"]
 
+SIGNATURE = "failure_threshold, recovery_timeout, success_threshold"
+"""The parameters that people are told to write who have no factory yet."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
