@@ -109,6 +109,14 @@ def _peers() -> dict[str, Any]:
     }
 
 
+def _added(costs: dict[str, list[float]], *rows: tuple[str, str, str, str]) -> list[Figure]:
+    """Make rows of the table from (figure, ours, peer, reach), with the cost of the bare call taken off."""
+    return [
+        compare(name, costs, ours=ours, peer=peer, unit="ns added", reach=reach, bare="bare")
+        for name, ours, peer, reach in rows
+    ]
+
+
 def closed_sync() -> list[Figure]:
     """Measure a sync call through a closed breaker."""
     peers = _peers()
@@ -126,17 +134,15 @@ def closed_sync() -> list[Figure]:
         ROUNDS,
     )
 
-    def row(name: str, ours: str, peer: str, reach: str) -> Figure:
-        return compare(name, costs, ours=ours, peer=peer, unit="ns added", reach=reach, bare="bare")
-
-    return [
-        row("sync call, closed, consecutive", "consecutive", "circuitbreaker", "<= 0.4"),
-        row("sync call, closed, count window 100", "count 100", "nopanic", "<= 0.6"),
-        row("sync call, closed, count window 100", "count 100", "pyresilience", "<= 0.6"),
-        row("sync call, closed, time window", "time", "nopanic", "<= 0.6"),
-        row("sync call, closed, time window", "time", "pyresilience", "<= 0.6"),
-        row("count window 10 000 beside window 100 (ours)", "count 10000", "count 100", "<= 1.1"),
-    ]
+    return _added(
+        costs,
+        ("sync call, closed, consecutive", "consecutive", "circuitbreaker", "<= 0.4"),
+        ("sync call, closed, count window 100", "count 100", "nopanic", "<= 0.6"),
+        ("sync call, closed, count window 100", "count 100", "pyresilience", "<= 0.6"),
+        ("sync call, closed, time window", "time", "nopanic", "<= 0.6"),
+        ("sync call, closed, time window", "time", "pyresilience", "<= 0.6"),
+        ("count window 10 000 beside window 100 (ours)", "count 10000", "count 100", "<= 1.1"),
+    )
 
 
 def shaky_sync() -> list[Figure]:
@@ -152,14 +158,12 @@ def shaky_sync() -> list[Figure]:
         ROUNDS,
     )
 
-    def row(name: str, ours: str, peer: str, reach: str) -> Figure:
-        return compare(name, costs, ours=ours, peer=peer, unit="ns added", reach=reach, bare="bare")
-
-    return [
-        row("sync call, one in fifty fails, count window 100", "count 100", "nopanic", "<= 0.6"),
-        row("sync call, one in fifty fails, time window", "time", "nopanic", "<= 0.6"),
-        row("the same, count window 10 000 beside 100 (ours)", "count 10000", "count 100", "<= 1.1"),
-    ]
+    return _added(
+        costs,
+        ("sync call, one in fifty fails, count window 100", "count 100", "nopanic", "<= 0.6"),
+        ("sync call, one in fifty fails, time window", "time", "nopanic", "<= 0.6"),
+        ("the same, count window 10 000 beside 100 (ours)", "count 10000", "count 100", "<= 1.1"),
+    )
 
 
 def closed_async() -> list[Figure]:
@@ -176,13 +180,11 @@ def closed_async() -> list[Figure]:
         ROUNDS,
     )
 
-    def row(name: str, ours: str, peer: str, reach: str) -> Figure:
-        return compare(name, costs, ours=ours, peer=peer, unit="ns added", reach=reach, bare="bare")
-
-    return [
-        row("async call, closed, consecutive", "consecutive", "circuitbreaker", "<= 0.6"),
-        row("async call, closed, count window 100", "count 100", "nopanic", "<= 0.8"),
-    ]
+    return _added(
+        costs,
+        ("async call, closed, consecutive", "consecutive", "circuitbreaker", "<= 0.6"),
+        ("async call, closed, count window 100", "count 100", "nopanic", "<= 0.8"),
+    )
 
 
 def rejections() -> list[Figure]:

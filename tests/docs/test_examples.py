@@ -64,3 +64,10 @@ def test_every_page_is_reachable_from_the_readme() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     missing = [page.name for page in PAGES[1:] if f"docs/{page.name}" not in readme]
     assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_within_the_project_leads_somewhere(page: Path) -> None:
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    targets = re.findall(r"\]\((?!https?://|#)([^)#\s]+)", text)
+    assert [target for target in targets if not (page.parent / target).exists()] == []

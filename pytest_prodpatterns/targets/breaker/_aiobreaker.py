@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from pytest_prodpatterns.targets.breaker._protocol import BreakerTarget, Kind, Settings
+from pytest_prodpatterns.targets.breaker._protocol import BreakerTarget, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,10 +34,6 @@ class AiobreakerTarget(BreakerTarget):
     async def call_async(self, breaker: Any, func: Callable[..., Any], *args: Any) -> Any:
         """Await by `breaker.call_async`."""
         return await breaker.call_async(func, *args)
-
-    def decorate(self, breaker: Any, func: Callable[..., Any], kind: Kind) -> Any:  # noqa: ARG002
-        """Decorate by calling the breaker."""
-        return breaker(func)
 
     def state(self, breaker: Any) -> str:
         """Return the name of `current_state`."""

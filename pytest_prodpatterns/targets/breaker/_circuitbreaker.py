@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pytest_prodpatterns.targets.breaker._protocol import BreakerTarget, Kind, Settings
+from pytest_prodpatterns.targets.breaker._protocol import BreakerTarget, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,3 @@ class CircuitbreakerTarget(BreakerTarget):
     async def call_async(self, breaker: Any, func: Callable[..., Any], *args: Any) -> Any:
         """Await a function that was decorated this moment."""
         return await breaker(func)(*args)
-
-    def decorate(self, breaker: Any, func: Callable[..., Any], kind: Kind) -> Any:  # noqa: ARG002
-        """Decorate by calling the breaker."""
-        return breaker(func)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pytest_prodpatterns.lab import now
-from pytest_prodpatterns.targets.breaker._protocol import BreakerTarget, Kind, Settings
+from pytest_prodpatterns.targets.breaker._protocol import BreakerTarget, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,7 +73,3 @@ class InterlockTarget(BreakerTarget):
     async def call_async(self, breaker: Any, func: Callable[..., Any], *args: Any) -> Any:
         """Await by `breaker.call_async`."""
         return await breaker.call_async(func, *args)
-
-    def decorate(self, breaker: Any, func: Callable[..., Any], kind: Kind) -> Any:  # noqa: ARG002
-        """Decorate by calling the breaker."""
-        return breaker(func)

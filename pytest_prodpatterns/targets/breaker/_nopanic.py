@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pytest_prodpatterns.lab import now
-from pytest_prodpatterns.targets.breaker._protocol import BreakerTarget, Kind, Settings
+from pytest_prodpatterns.targets.breaker._protocol import BreakerTarget, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +45,3 @@ class NopanicTarget(BreakerTarget):
     async def call_async(self, breaker: Any, func: Callable[..., Any], *args: Any) -> Any:
         """Await by `breaker.acall`."""
         return await breaker.acall(func, *args)
-
-    def decorate(self, breaker: Any, func: Callable[..., Any], kind: Kind) -> Any:  # noqa: ARG002
-        """Decorate by calling the breaker."""
-        return breaker(func)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pytest_prodpatterns.targets.breaker._protocol import BreakerTarget, Kind, Settings
+from pytest_prodpatterns.targets.breaker._protocol import BreakerTarget, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +40,3 @@ class OurTarget(BreakerTarget):
     async def call_async(self, breaker: Any, func: Callable[..., Any], *args: Any) -> Any:
         """Await by `breaker.call`."""
         return await breaker.call(func, *args)
-
-    def decorate(self, breaker: Any, func: Callable[..., Any], kind: Kind) -> Any:  # noqa: ARG002
-        """Decorate by calling the breaker."""
-        return breaker(func)

@@ -6,7 +6,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from pytest_prodpatterns.targets._base import TargetError
-from pytest_prodpatterns.targets.breaker._protocol import BreakerTarget, Kind, Settings
+from pytest_prodpatterns.targets.breaker._protocol import BreakerTarget, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,10 +58,6 @@ class Stranger(BreakerTarget):
         """Await what was found."""
         assert self._call_async is not None
         return await self._call_async(breaker, func, *args)
-
-    def decorate(self, breaker: Any, func: Callable[..., Any], kind: Kind) -> Any:  # noqa: ARG002
-        """Decorate by calling the breaker."""
-        return breaker(func)
 
 
 def _found_call(sample: Any) -> Callable[..., Any] | None:
