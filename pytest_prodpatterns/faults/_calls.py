@@ -16,6 +16,8 @@ from typing import Any
 
 from pytest_prodpatterns.faults._scene import Answer, Fault, Kind, Scene
 
+__tracebackhide__ = True  # pytest shows the line of the user; --full-trace shows ours, too
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class _Raises(Fault):

@@ -15,6 +15,8 @@ from typing import Any
 
 from pytest_prodpatterns.lab import InjectedFault, Undo, current_lab, inject
 
+__tracebackhide__ = True  # pytest shows the line of the user; --full-trace shows ours, too
+
 _NANO = 1_000_000_000
 
 
@@ -60,7 +62,7 @@ def skew(rate: float) -> Iterator[InjectedFault]:
     """
     factor = _number("skew", "rate", rate)
     if factor < 0 or factor == 1:
-        raise ValueError(f"skew(): rate must be above 0 and not 1, not {rate!r}")
+        raise ValueError(f"skew(): rate must be above 0 and other than 1, not {rate!r}")
     reading = lambda real, start: start + round((real - start) * factor)  # noqa: E731
     with _wall_clock(f"skew({rate!r})", reading) as fault:
         yield fault
@@ -96,5 +98,5 @@ def _number(verb: str, argument: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{verb}(): {argument} must be a number, not {value!r}")
     if not math.isfinite(value) or value == 0:
-        raise ValueError(f"{verb}(): {argument} must be finite and not 0, not {value!r}")
+        raise ValueError(f"{verb}(): {argument} must be a finite number other than 0, not {value!r}")
     return float(value)

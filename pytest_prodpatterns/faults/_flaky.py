@@ -13,6 +13,8 @@ from pytest_prodpatterns.faults._scene import Fault
 from pytest_prodpatterns.faults._shells import kind_of, name_of, wrap
 from pytest_prodpatterns.lab import InjectedFault, current_lab
 
+__tracebackhide__ = True  # pytest shows the line of the user; --full-trace shows ours, too
+
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
 ALWAYS: Plan = _plan_terms.always()

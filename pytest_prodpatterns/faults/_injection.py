@@ -15,6 +15,8 @@ from pytest_prodpatterns.faults._plan_text import parse
 from pytest_prodpatterns.faults._scene import Answer, Fault, Kind, Release, Scene
 from pytest_prodpatterns.lab import InjectedFault, Undo, ambient_clock, current_lab, inject, stream
 
+__tracebackhide__ = True  # pytest shows the line of the user; --full-trace shows ours, too
+
 
 class Shot:
     """A fault that is due in one call.

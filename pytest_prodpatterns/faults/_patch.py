@@ -19,6 +19,8 @@ from pytest_prodpatterns.faults._scene import Fault
 from pytest_prodpatterns.faults._shells import kind_of
 from pytest_prodpatterns.lab import InjectedFault
 
+__tracebackhide__ = True  # pytest shows the line of the user; --full-trace shows ours, too
+
 _MISSING: Final = object()
 
 

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+__tracebackhide__ = True  # pytest shows the line of the user; --full-trace shows ours, too
+
 MAX_DEPTH: Final = 50
 """How deep plans nest; it keeps printing and reading clear of the recursion limit."""
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from pytest_prodpatterns.faults._plan import Moment, Plan
 
+__tracebackhide__ = True  # pytest shows the line of the user; --full-trace shows ours, too
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Always(Plan):

@@ -18,6 +18,8 @@ from typing import Final, NamedTuple, TypeVar
 from pytest_prodpatterns.faults import _plan_terms
 from pytest_prodpatterns.faults._plan import MAX_DEPTH, Plan
 
+__tracebackhide__ = True  # pytest shows the line of the user; --full-trace shows ours, too
+
 _T = TypeVar("_T")
 TERMS: Final[dict[str, Callable[..., Plan]]] = {
     "always": _plan_terms.always,
@@ -45,6 +47,8 @@ class PlanError(ValueError):
         position: Where it goes wrong, from 1.
         problem: What is wrong there.
     """
+
+    __module__ = "pytest_prodpatterns.faults"  # where reports and users find it
 
     def __init__(self, text: str, position: int, problem: str) -> None:
         super().__init__(text, position, problem)

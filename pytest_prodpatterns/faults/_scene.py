@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+__tracebackhide__ = True  # pytest shows the line of the user; --full-trace shows ours, too
+
 
 class Kind(Enum):
     """How a callable runs."""

@@ -16,6 +16,8 @@ from typing import Any
 from pytest_prodpatterns.faults._injection import Injection, Shot
 from pytest_prodpatterns.faults._scene import Kind
 
+__tracebackhide__ = True  # pytest shows the line of the user; --full-trace shows ours, too
+
 
 def kind_of(target: Callable[..., Any]) -> Kind:
     """Return how a callable runs; a callable object runs as its `__call__` does."""
@@ -119,6 +121,9 @@ class _Struck(Generator[Any, Any, Any]):
         self._stream = stream
         self._shot: Shot | None = shot
         self._left = shot.after
+
+    def __next__(self) -> Any:  # the one of `Generator` would stand in tracebacks
+        return self.send(None)
 
     def send(self, value: Any, /) -> Any:
         if self._shot is not None and self._left <= 0:

@@ -12,6 +12,8 @@ from pytest_prodpatterns.faults._plan_terms import number_text
 from pytest_prodpatterns.faults._scene import Answer, Fault, Scene
 from pytest_prodpatterns.lab import ambient_clock
 
+__tracebackhide__ = True  # pytest shows the line of the user; --full-trace shows ours, too
+
 HANG_LIMIT: Final = 30.0
 """Real seconds after which a thread that hangs gets away."""
 
@@ -42,7 +44,8 @@ class _Hangs(Fault):
     def strike(self, scene: Scene) -> Answer | None:
         if not scene.release.wait(self.limit):
             raise TimeoutError(
-                f"call {scene.call} of {scene.name!r} hung for {number_text(self.limit)} s, the limit of {self}, unreleased"
+                f"call {scene.call} of {scene.name!r} hung for {number_text(self.limit)} s, the limit of {self}:"
+                " nobody undid the fault meanwhile"
             )
         return None
 

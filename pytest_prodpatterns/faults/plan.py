@@ -17,6 +17,8 @@ from pytest_prodpatterns.faults._plan_text import PlanError, parse
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
+__tracebackhide__ = True  # pytest shows the line of the user; --full-trace shows ours, too
+
 __all__ = [
     "Moment",
     "Plan",

@@ -60,6 +60,12 @@ class ChaosLab:
         test: The test id, or the name of the scenario; streams depend on it.
         strict: Whether a fault that never fired is an error.
 
+    Attributes:
+        timeline: What happened.
+        undo: How to take back what was injected.
+        faults: The faults that were asked for.
+        drawn: Whether somebody asked for a random stream.
+
     Raises:
         RollbackError: On leaving the block, when faults could not be undone.
     """
@@ -71,6 +77,7 @@ class ChaosLab:
         self.timeline = Timeline(test, spool=_spool_path())
         self.undo = UndoStack()
         self.faults: list[InjectedFault] = []
+        self.drawn = False
         self._exit = contextlib.ExitStack()
         self._pid = os.getpid()
 
@@ -85,6 +92,7 @@ class ChaosLab:
         Args:
             name: What the stream is for. The same name gives the same numbers again.
         """
+        self.drawn = True
         return _seed.stream(self.seed, self.test, name)
 
     def inject(self, name: str, description: str, undo: Callable[[], Any] | None = None) -> InjectedFault:

@@ -14,6 +14,8 @@ from pytest_prodpatterns.lab import _ambient
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
 
+__tracebackhide__ = True  # pytest shows the line of the user; --full-trace shows ours, too
+
 _SETTLED = 3
 """Turns of the loop without anything to run, after which the work of an instant counts as done."""
 
@@ -23,6 +25,8 @@ _SETTLE_LIMIT = 10_000
 class UnsupportedLoop(RuntimeError):  # noqa: N818
     """The loop keeps its time where nobody can reach it (uvloop, Proactor), or is virtual already."""
 
+    __module__ = "pytest_prodpatterns.lab"
+
 
 class Deadlock(RuntimeError):  # noqa: N818
     """Nothing can ever wake the waiting tasks: no timer is scheduled and nothing outside the loop is pending.
@@ -30,9 +34,13 @@ class Deadlock(RuntimeError):  # noqa: N818
     It is no `TimeoutError` on purpose: code under test handles time-outs, and would take a deadlock for one.
     """
 
+    __module__ = "pytest_prodpatterns.lab"
+
 
 class OutsidePending(RuntimeError):  # noqa: N818
     """In strict mode: a jump was due while a thread, a child or another process had not answered yet."""
+
+    __module__ = "pytest_prodpatterns.lab"
 
 
 class VirtualClock:

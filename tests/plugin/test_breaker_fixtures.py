@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 TRIP = """
@@ -88,8 +90,62 @@ def test_a_bad_parameter_in_the_marker_fails_the_test_and_names_it(suite, bad):
     result = suite.runpytest_inprocess()
     result.assert_outcomes(errors=1)
     name = bad.partition("=")[0]
-    result.stdout.fnmatch_lines([f"test_it.py::test_it: bad parameters, circuit_breaker({bad}): *{name}*"])
+    result.stdout.fnmatch_lines([f"test_it.py::test_it: marker circuit_breaker: *{name}*"])
     assert "def circuit_breaker" not in result.stdout.str(), "no traceback of ours"
+
+
+TYPO = "a circuit breaker has no parameter 'failure_treshold'; did you mean 'failure_threshold'? It takes failure_*, *"
+LEAST = "failure_threshold must be a whole number of at least 1, not 0"
+
+
+@pytest.mark.parametrize(
+    ("settings", "marker", "given", "told"),
+    [
+        ("{}", "failure_treshold=3", "", f"marker circuit_breaker: {TYPO}"),
+        ("{'failure_treshold': 3}", "", "", f"fixture circuit_breaker_settings: {TYPO}"),
+        ("{}", "", "failure_treshold=3", f"make_circuit_breaker(): {TYPO}"),
+        ("{1: 2}", "", "", "*: a circuit breaker has no parameter 1; It takes failure_*, *"),
+        ("{'failure_threshold': 0}", "", "", f"fixture circuit_breaker_settings: {LEAST}"),
+        ("{'failure_threshold': 0}", "failure_threshold=0", "", f"marker circuit_breaker: {LEAST}"),
+        ("{}", "failure_threshold=0", "failure_threshold=0", f"make_circuit_breaker(): {LEAST}"),
+        (
+            "{'success_threshold': 2}",
+            "probe_limit=1",
+            "",
+            "* and fixture circuit_breaker_settings: probe_limit must be at least success_threshold=2, not 1",
+        ),
+        ("None", "", "", "fixture circuit_breaker_settings must return a dict, not None"),
+    ],
+)
+def test_a_bad_parameter_is_told_with_the_place_where_it_stands(suite, settings, marker, given, told):
+    suite.makepyfile(
+        test_it=f"""
+        import pytest
+        @pytest.fixture
+        def circuit_breaker_settings(): return {settings}
+        @pytest.mark.circuit_breaker({marker})
+        def test_it({"make_" if given else ""}circuit_breaker):
+            make_circuit_breaker({given})
+        """
+    )
+    result = suite.runpytest_inprocess()
+    result.stdout.fnmatch_lines([f"E*Error: {told}" if given else f"test_it.py::test_it: {told}"])
+    places = re.findall(r"^(\S+\.py:\d+): ", result.stdout.str(), re.MULTILINE)
+    assert places == (["test_it.py:6"] if given else []), "no line of ours"
+
+
+def test_an_error_of_the_users_own_store_keeps_its_traceback(suite):
+    suite.makepyfile(
+        """
+        class Store:
+            def attach(self, name, receive):
+                raise ValueError("no server")
+        def test_it(make_circuit_breaker):
+            make_circuit_breaker(store=Store())
+        """
+    )
+    result = suite.runpytest_inprocess()
+    result.stdout.fnmatch_lines([">*raise ValueError(*", "E*ValueError: no server"])
 
 
 @pytest.mark.parametrize(

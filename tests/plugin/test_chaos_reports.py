@@ -77,6 +77,46 @@ def test_a_test_that_passes_or_has_no_lab_shows_nothing(suite):
     assert "repeat with:" not in text.partition("test session starts")[2].partition("collected")[2]
 
 
+def test_a_slip_without_an_event_shows_no_timeline_but_random_numbers_can_be_repeated(suite):
+    suite.makepyfile(
+        test_it="""
+        import pytest
+        @pytest.fixture
+        def broken(chaos): return 1 + ""
+        def test_set_up(broken): ...
+        def test_slip(circuit_breaker): circuit_breaker.cal()
+        def test_drawn(chaos): assert chaos.rng("load").random() < 0
+        """
+    )
+    result = suite.runpytest_inprocess("--chaos-seed=7")
+    result.assert_outcomes(failed=2, errors=1)
+    assert "nothing happened" not in result.stdout.str()
+    assert [
+        line for line in result.outlines if "chaos timeline" in line or line.startswith("repeat with")
+    ] == [
+        "-------------------------------- chaos timeline --------------------------------",
+        "repeat with: pytest test_it.py::test_drawn --chaos-seed=7",
+    ]
+
+
+def test_a_fault_that_never_fired_is_told_once(suite):
+    suite.makepyfile(
+        test_it="""
+        def test_strict(chaos): chaos.inject("charge", "raises OSError")
+        def test_fails_anyway(chaos):
+            chaos.inject("refund", "raises OSError")
+            assert 0
+        """
+    )
+    result = suite.runpytest_inprocess("--chaos-strict", "-rN")
+    result.assert_outcomes(failed=2)
+    told = [line for line in result.outlines if "never fired" in line]
+    assert told == [
+        "fault never fired: charge (raises OSError)",
+        "fault never fired: refund (raises OSError)",
+    ]
+
+
 @pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["one process", "xdist"])
 def test_the_events_of_all_tests_are_written_once(suite, workers):
     suite.makepyfile(

@@ -389,3 +389,37 @@ def test_it(chaos):
     finally:
         if not gone(pid):
             os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (
+            [],
+            "nothing runs this async test: mark it with @pytest.mark.asyncio, or with @pytest.mark.virtual_time *",
+        ),
+        (["-p", "no:asyncio"], "async def functions are not natively supported."),
+    ],
+)
+def test_an_async_test_that_nobody_runs_fails_with_advice(suite, options, told):
+    suite.makefile(".ini", pytest="[pytest]")  # ours has keys of pytest-asyncio
+    suite.makepyfile("async def test_it(circuit_breaker): ...")
+    result = suite.runpytest_subprocess(*options)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*_ test_it _*", told])
+
+
+def test_a_foreign_async_test_that_nobody_runs_is_left_to_pytest(suite):
+    suite.makepyfile("async def test_it(): ...")
+    result = suite.runpytest_inprocess()
+    result.stdout.fnmatch_lines(["async def functions are not natively supported."])
+
+
+def test_a_failure_that_reads_like_pytests_own_advice_stays(suite):
+    suite.makepyfile(
+        """
+        import pytest
+        def test_it(chaos): pytest.fail("other trouble")
+        """
+    )
+    suite.runpytest_inprocess().stdout.fnmatch_lines(["E*Failed: other trouble"])

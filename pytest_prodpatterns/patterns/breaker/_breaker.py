@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from pytest_prodpatterns.patterns.breaker._core import Ticket
     from pytest_prodpatterns.patterns.breaker._store import StateStore
 
+__tracebackhide__ = True  # pytest shows the line of the user; --full-trace shows ours, too
+
 P = ParamSpec("P")
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])

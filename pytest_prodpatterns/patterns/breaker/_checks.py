@@ -10,6 +10,8 @@ from pytest_prodpatterns.patterns.breaker._state import CircuitState
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+__tracebackhide__ = True  # pytest shows the line of the user; --full-trace shows ours, too
+
 
 def whole(name: str, value: Any, least: int = 1) -> int:
     """Return `value` if it is a whole number of at least `least`."""

@@ -304,11 +304,9 @@ class Core:
     def _broken_rule(self) -> str | None:
         tally, settings = self.tally, self.settings
         if settings.window is None:
-            return (
-                f"{tally.failures} failures in a row"
-                if tally.failures >= settings.failure_threshold
-                else None
-            )
+            if tally.failures < settings.failure_threshold:
+                return None
+            return "1 failure" if tally.failures == 1 else f"{tally.failures} failures in a row"
         if tally.calls < settings.minimum_calls:
             return None
         if settings.failure_rate is None:

@@ -38,6 +38,8 @@ from pytest_prodpatterns.patterns.breaker._store import SharedState, StateStore
 if TYPE_CHECKING:
     from pytest_prodpatterns.patterns.breaker._settings import Settings
 
+__tracebackhide__ = True  # pytest shows the line of the user; --full-trace shows ours, too
+
 Listener: TypeAlias = Callable[[Any, Transition], Any]
 """Called as `listener(breaker, transition)` after each change of state."""
 

@@ -22,6 +22,8 @@ class CircuitOpenError(Exception):
         last_failure: The exception that was counted last; None if there was none.
     """
 
+    __module__ = "pytest_prodpatterns"  # where reports and users find it
+
     # The constructor's arguments stay where `BaseException.__new__` puts them: in `args`. That costs no
     # Python-level `__init__`, and pickle and copy work by themselves.
 

@@ -16,6 +16,8 @@ from pytest_prodpatterns.patterns.breaker._state import CLOSED
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
+__tracebackhide__ = True  # pytest shows the line of the user; --full-trace shows ours, too
+
 
 class CircuitBreakerRegistry:
     """Make a breaker for each key when it is first asked for, and keep at most `max_size`.

@@ -11,6 +11,8 @@ from pytest_prodpatterns.patterns.breaker._classify import Outcome
 from pytest_prodpatterns.patterns.breaker._errors import CircuitOpenError
 from pytest_prodpatterns.patterns.breaker._window import CountWindow, TimeWindow
 
+__tracebackhide__ = True  # pytest shows the line of the user; --full-trace shows ours, too
+
 Classifier: TypeAlias = Callable[[Any, Exception | None], Outcome | str | None]
 """Takes (result, None) or (None, error); returns an Outcome, or None to leave it to the default."""
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from pytest_prodpatterns.patterns.breaker._core import Ticket
     from pytest_prodpatterns.patterns.breaker._engine import Engine
 
+__tracebackhide__ = True  # pytest shows the line of the user; --full-trace shows ours, too
+
 LAZY_FLAGS: Final = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 """Set in the code of functions whose call does not run them."""
 LAZY_RESULTS: Final = frozenset({CoroutineType, GeneratorType, AsyncGeneratorType})

@@ -8,6 +8,8 @@ from typing import Final
 from pytest_prodpatterns.patterns.breaker._checks import seconds, whole
 from pytest_prodpatterns.patterns.breaker._tally import Buckets, Ring, Tally
 
+__tracebackhide__ = True  # pytest shows the line of the user; --full-trace shows ours, too
+
 _FINEST: Final = 1e-6
 """Seconds of the shortest bucket; shorter ones would be lost in the rounding of large times."""
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pytest_prodpatterns.patterns.breaker._breaker import CircuitBreaker
     from pytest_prodpatterns.patterns.breaker._settings import Settings
 
+__tracebackhide__ = True  # pytest shows the line of the user; --full-trace shows ours, too
+
 __all__ = ["assert_probes", "assert_transitions", "forced", "trip"]
 
 
@@ -33,7 +35,8 @@ def trip(breaker: CircuitBreaker, error: Exception | None = None) -> None:
         TypeError: When there is no `error`, and the first of its `failures` cannot be made from a text.
     """
     if breaker.state not in (CLOSED, HALF_OPEN, OPEN):
-        raise AssertionError(_with_history(f"cannot trip {breaker!r}: it is {breaker.state}", breaker))
+        text = f"cannot trip {breaker!r}: it is {breaker.state}; call reset() first"
+        raise AssertionError(_with_history(text, breaker))
     settings = breaker._settings  # noqa: SLF001
     failure = _failure_of(settings) if error is None else error
     calls = max(settings.failure_threshold, settings.minimum_calls, getattr(settings.window, "size", 0))
@@ -126,8 +129,11 @@ def _path(states: Iterable[CircuitState]) -> str:
 
 
 def _with_history(text: str, breaker: CircuitBreaker) -> str:
-    lines = [
-        f"  {change.at:10.3f}  {change.previous} -> {change.state}  ({change.reason})"
-        for change in breaker.history
-    ]
-    return "\n".join([text, "history:", *(lines or ["  none: it has never left its first state"])])
+    history = breaker.history
+    if not history:
+        return f"{text}\nhistory: none, it has never left its first state"
+    first = history[0].at
+    times = [f"t{change.at - first:+.3f}s" for change in history]
+    width = max(map(len, times))
+    lines = [f"  {time:{width}}  {change}" for time, change in zip(times, history, strict=True)]
+    return "\n".join([text, "history, in seconds since the first transition:", *lines])
