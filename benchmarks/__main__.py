@@ -1,4 +1,4 @@
-"""Run the benchmarks and write docs/benchmarks.md: `python -m benchmarks [breaker|virtual_time|processes …]`."""
+"""Run the benchmarks and write docs/benchmarks.md: `python -m benchmarks [virtual_time|breaker|processes …]`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks._measure import Figure, to_json
 
-MODULES = ("breaker", "virtual_time", "processes")
+MODULES = ("virtual_time", "breaker", "processes")
 PEERS = (
     "chaostoolkit",
     "circuitbreaker",

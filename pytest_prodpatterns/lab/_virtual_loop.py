@@ -121,14 +121,17 @@ def _do_not_time_this_callback(loop: asyncio.AbstractEventLoop) -> None:
 
 @contextlib.contextmanager
 def _attribute(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Set an instance attribute inside the block; what stood there before stands there again."""
-    missing = object()
-    before = vars(owner).get(name, missing)
+    """Replace a method of one instance inside the block; what stood there before stands there again.
+
+    The instance's `__dict__` is not asked: before 3.13, an object whose dictionary was looked at stays slower.
+    """
+    before = getattr(owner, name)
+    inherited = getattr(before, "__func__", None) is getattr(type(owner), name, None)
     setattr(owner, name, value)
     try:
         yield
     finally:
-        if before is missing:
+        if inherited:
             delattr(owner, name)
         else:
             setattr(owner, name, before)
