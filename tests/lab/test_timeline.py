@@ -243,3 +243,15 @@ def test_an_interrupted_rollback_leaves_no_spool_behind():
         SpoolWriter(spool).emit("a:b", "child")
         lab.on_undo("it", interrupt)
     assert not Path(spool).exists()
+
+
+def test_an_adopted_event_keeps_its_times_and_gets_a_place_in_this_history() -> None:
+    with ChaosLab(7, "theirs") as theirs:
+        theirs.timeline.emit("breaker:charge", "transition", state="open")
+    with ChaosLab(7, "ours") as ours:
+        ours.timeline.emit("lab", "begun")
+        original = theirs.timeline.events[0]
+        ours.timeline.adopt(original)
+        adopted = ours.timeline.events[-1]
+    assert (adopted.seq, adopted.test) == (2, "ours")
+    assert (adopted.at, adopted.real, adopted.attributes) == (original.at, original.real, original.attributes)
