@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import copy
 import inspect
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from pytest_prodpatterns.faults._scene import Answer, Fault, Kind, Scene
 
@@ -208,7 +207,11 @@ def after_items(n: int, fault: Fault) -> Fault:
 
 
 def _copied(error: BaseException) -> BaseException:
-    fresh = copy.copy(error)
+    # Not by copy.copy(): it goes by copyreg, where tblib (which dask brings along) has reducers of its own.
+    make, arguments, *state = cast("tuple[Any, ...]", error.__reduce_ex__(2))
+    fresh: BaseException = make(*arguments)
+    if state and state[0]:
+        fresh.__setstate__(state[0])
     fresh.__cause__ = error.__cause__
     fresh.__suppress_context__ = error.__suppress_context__
     if hasattr(error, "__notes__"):
