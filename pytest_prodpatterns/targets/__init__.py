@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Any
 
-from pytest_prodpatterns.targets._base import Target, TargetError
+from pytest_prodpatterns.targets._base import Startable, Target, TargetError
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-SUBJECTS = ("breaker",)
+SUBJECTS = ("breaker", "pool", "server")
 
 
 def resolve(subject: str, spec: str) -> Target:
@@ -50,9 +49,19 @@ def _catalogue(subject: str) -> ModuleType:
         from pytest_prodpatterns.targets import breaker  # noqa: PLC0415
 
         return breaker
+    if subject == "pool":
+        from pytest_prodpatterns.targets import pool  # noqa: PLC0415
+
+        return pool
+    if subject == "server":
+        from pytest_prodpatterns.targets import server  # noqa: PLC0415
+
+        return server
+    import difflib  # noqa: PLC0415 - a worker that imports its task passes here, and needs none of it
+
     near = difflib.get_close_matches(subject, SUBJECTS, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise TargetError(f"no targets of the subject {subject!r}; there are: {', '.join(SUBJECTS)}{hint}")
 
 
-__all__ = ["SUBJECTS", "Target", "TargetError", "from_instances", "known", "resolve"]
+__all__ = ["SUBJECTS", "Startable", "Target", "TargetError", "from_instances", "known", "resolve"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class TargetError(Exception):
@@ -27,3 +27,15 @@ class Target(Protocol):
 
     def close(self) -> None:
         """Release what it holds; called once, at the end of a run."""
+
+
+@runtime_checkable
+class Startable(Protocol):
+    """A target that has to be started, and may fail at that."""
+
+    def try_out(self) -> None:
+        """Start it once, and end it.
+
+        Raises:
+            TargetError: It does not come up.
+        """

@@ -33,9 +33,8 @@ def load(spec: str) -> Callable[..., Any]:
     """
     module_name, _, path = spec.partition(":")
     if "" not in sys.path:
-        sys.path.insert(
-            0, ""
-        )  # the console script does not look into the working directory, `python -m` does
+        # The console script does not look into the working directory, `python -m` does.
+        sys.path.insert(0, "")
     if not module_name or not path:
         raise TargetError(
             f"{spec!r} names no factory; expected module:callable, for example app.breakers:make"
