@@ -79,14 +79,15 @@ def _read_json(path: Path, text: str) -> Document:
         return Document(path, data, {}, [])
 
 
-def _read_yaml(path: Path, text: str) -> Document:
+def _read_yaml(path: Path, content: str) -> Document:
     try:
-        node, data = _parse(text)
+        node, data = _parse(content)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         what = getattr(error, "problem", None) or str(error)
         line = mark.line + 1 if mark else 1
-        raise ScenarioError.of([Problem(str(path), line, f"not YAML: {what}")]) from error
+        text = "nested too deeply" if "nesting depth" in what else f"not YAML: {what}"
+        raise ScenarioError.of([Problem(str(path), line, text)]) from error
     return Document(path, data, *_locate(node))
 
 

@@ -64,7 +64,9 @@ def _functions_of(module: Any) -> list[str]:
     return [
         name
         for name, value in vars(module).items()
-        if inspect.isfunction(value) and not name.startswith("_") and value.__module__ == module.__name__
+        if inspect.isfunction(value)
+        and not name.startswith("_")
+        and (value.__module__ == module.__name__ or name in getattr(module, "__all__", ()))
     ]
 
 

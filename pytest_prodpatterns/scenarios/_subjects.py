@@ -33,4 +33,46 @@ _BREAKER: Final = Subject(
     ),
 )
 
-SUBJECTS: Final = {subject.name: subject for subject in (_BREAKER,)}
+_POOL: Final = Subject(
+    "pool",
+    "a worker pool",
+    in_process=False,
+    requirements=frozenset(
+        {
+            "async-submit",
+            "bounded-queue",
+            "drain-on-sigterm",
+            "initializer",
+            "queue-timeout",
+            "reject-when-full",
+            "retry",
+            "shutdown-deadline",
+            "task-timeout",
+        }
+    ),
+)
+
+_SERVER: Final = Subject(
+    "server",
+    "a server",
+    in_process=False,
+    requirements=frozenset(
+        {
+            "drain-deadline",
+            "error-path",
+            "header-timeout",
+            "json-path",
+            "lame-duck",
+            "limit",
+            "readiness",
+            "slow-path",
+            "slow-path-seconds",
+            "sse-path",
+            "stream-path",
+            "websocket-path",
+            "workers",
+        }
+    ),
+)
+
+SUBJECTS: Final = {subject.name: subject for subject in (_BREAKER, _POOL, _SERVER)}

@@ -15,6 +15,7 @@ from tiny import activity
 
 from pytest_prodpatterns.scenarios import load, packaged, run_scenario
 
+BREAKER = [name for name in packaged() if name.startswith("breaker/")]
 CHAOS = Path(sys.executable).with_name("chaos")
 BAD_BREAKER = '''
 class Shut:
@@ -74,7 +75,7 @@ def chaos_run(path: Path, directory: Path, **environment: str) -> tuple[int, dic
     return done.returncode, json.loads(journal.read_text())
 
 
-@pytest.mark.parametrize("name", packaged())
+@pytest.mark.parametrize("name", BREAKER)
 def test_the_engine_alone_gives_our_verdict_on_our_breaker(name, monkeypatch) -> None:
     path = packaged()[name]
     ours = run_scenario(load(path, name), seed=7)
@@ -83,7 +84,7 @@ def test_the_engine_alone_gives_our_verdict_on_our_breaker(name, monkeypatch) ->
     assert entry["seed"] == 7
 
 
-@pytest.mark.parametrize("name", packaged())
+@pytest.mark.parametrize("name", BREAKER)
 def test_the_engine_alone_gives_our_verdict_on_a_breaker_that_deviates(name, monkeypatch) -> None:
     path = packaged()[name]
     ours = run_scenario(load(path, name), seed=7, target="tiny:make_deaf")
@@ -91,6 +92,22 @@ def test_the_engine_alone_gives_our_verdict_on_a_breaker_that_deviates(name, mon
     assert (entry["verdict"], entry["evidence"]) == (ours.verdict, ours.evidence)
     kept = name.removeprefix("breaker/") in KEPT_BY_A_DEAF_BREAKER
     assert ours.verdict == ("held" if kept else "deviated"), ours.evidence
+
+
+@pytest.mark.parametrize("name", ["pool/sigkill-mid-task", "pool/shutdown-with-full-queue"])
+@pytest.mark.parametrize("target", ["ours", "ppe-fork"])
+def test_the_engine_alone_gives_our_verdict_on_a_pool(name, target, monkeypatch) -> None:
+    path = packaged()[name]
+    ours = run_scenario(load(path, name), seed=7, target=target)
+    entry = engine(path, monkeypatch, target)["prodpatterns"]
+    assert (entry["verdict"], entry["target"]) == (ours.verdict, target), entry["evidence"]
+
+
+def last_attempt(timeline):
+    """What happened, from where a busy machine did not delay it: then all is done once more."""
+    kinds = [event["kind"] for event in timeline]
+    repeated = [at for at, kind in enumerate(kinds) if kind == "repeated"]
+    return kinds[repeated[-1] + 1 :] if repeated else kinds[kinds.index("made") :]
 
 
 @pytest.mark.skipif(not CHAOS.exists(), reason="chaostoolkit is not installed")
@@ -109,7 +126,7 @@ def test_the_real_command_agrees_on_what_holds_and_what_deviates(
     assert (returned, journal["status"]) == (code, status)
     entry = journal["prodpatterns"]
     assert (entry["verdict"], entry["evidence"], entry["target"]) == (ours.verdict, ours.evidence, target)
-    assert [event["kind"] for event in entry["timeline"]] == [event["kind"] for event in ours.timeline]
+    assert last_attempt(entry["timeline"]) == last_attempt(ours.timeline)
 
 
 @pytest.mark.skipif(not CHAOS.exists(), reason="chaostoolkit is not installed")
