@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_prodpatterns.scenarios import Verdict
+from pytest_prodpatterns.contracts._verdicts import tell
 from pytest_prodpatterns.scenarios._catalogue import packaged
 from pytest_prodpatterns.scenarios._runner import run_scenario
 from pytest_prodpatterns.targets import TargetError, from_instances
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pytest_prodpatterns.lab import ChaosLab
-    from pytest_prodpatterns.scenarios import Outcome
     from pytest_prodpatterns.targets import Target
 
 SCENARIOS = [name for name in packaged() if name.startswith("breaker/")]
@@ -59,12 +58,7 @@ class CircuitBreakerContract:
     @pytest.mark.parametrize("scenario", SCENARIOS)
     def test_scenario(self, scenario: str, chaos: ChaosLab) -> None:
         """Hold what the scenario promises."""
-        outcome = run_scenario(scenario, target=self._target(), seed=chaos.seed)
-        _adopt(chaos, outcome)
-        if outcome.verdict is Verdict.NOT_APPLICABLE:
-            pytest.skip(outcome.evidence)
-        if outcome.verdict is not Verdict.HELD:
-            pytest.fail(_told(outcome), pytrace=False)
+        tell(chaos, run_scenario(scenario, target=self._target(), seed=chaos.seed))
 
     def _target(self) -> Target:
         name = type(self).__name__
@@ -86,17 +80,3 @@ class CircuitBreakerContract:
         if getattr(type(self), name) is getattr(CircuitBreakerContract, name):
             return None
         return functools.partial(getattr(self, name))
-
-
-def _adopt(lab: ChaosLab, outcome: Outcome) -> None:
-    """Hand the scenario's history to the test's own timeline, which a failure shows and a file may keep."""
-    for event in outcome.events:
-        lab.timeline.adopt(event)
-
-
-def _told(outcome: Outcome) -> str:
-    lines = [f"{outcome.verdict}: {outcome.evidence}"]
-    if outcome.broken:
-        lines.append(f"broken promise: {outcome.broken}")
-    lines.append(f"what it does, and why it matters: prodpatterns explain {outcome.name}")
-    return "\n".join(lines)

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_prodpatterns.lab._ambient import Clock, ambient_clock, emit, listening, now, use_clock
 from pytest_prodpatterns.lab._lab import ChaosLab, InjectedFault, current_lab, inject
+from pytest_prodpatterns.lab._protocols import Fillable, HasWorkers, WorkerInfo
 from pytest_prodpatterns.lab._reaper import Guard, guard
 from pytest_prodpatterns.lab._seed import new_seed, parse_seed, stream
-from pytest_prodpatterns.lab._timeline import Event, Timeline
+from pytest_prodpatterns.lab._timeline import Event, Timeline, follow
 from pytest_prodpatterns.lab._undo import RollbackError, Undo, UndoStack
 
 if TYPE_CHECKING:
@@ -30,7 +31,9 @@ __all__ = [
     "Clock",
     "Deadlock",
     "Event",
+    "Fillable",
     "Guard",
+    "HasWorkers",
     "InjectedFault",
     "OutsidePending",
     "RollbackError",
@@ -39,9 +42,11 @@ __all__ = [
     "UndoStack",
     "UnsupportedLoop",
     "VirtualClock",
+    "WorkerInfo",
     "ambient_clock",
     "current_lab",
     "emit",
+    "follow",
     "guard",
     "inject",
     "listening",

@@ -114,8 +114,10 @@ class ChaosLab:
         return self.undo.push(name, action)
 
     def never_fired(self) -> list[InjectedFault]:
-        """Return the faults that were asked for and have not taken effect."""
-        return [fault for fault in self.faults if not fault.fired]
+        """Return the faults that were asked for and have not taken effect, in no process."""
+        fired = [event for event in self.timeline.where("fault", "fired") if event.process != self._pid]
+        elsewhere = {event.source for event in fired}  # a child counts in its own copy of the fault
+        return [fault for fault in self.faults if not fault.fired and f"fault:{fault.name}" not in elsewhere]
 
     def __enter__(self) -> Self:
         _labs.append(self)

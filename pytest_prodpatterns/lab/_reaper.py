@@ -64,6 +64,11 @@ class Guard:
         """Take back everything told about a process: it has ended, or is no concern of ours any more."""
         self._take_back("forget", pid)
 
+    def has_started(self, pid: int) -> bool:
+        """Tell whether `started` was told of the process that has this pid now."""
+        start = _reaper_process.start_time(pid)
+        return start is not None and "started" in self._duties.get((pid, start), ())
+
     def close(self) -> None:
         """Forget everything and let the reaper end."""
         with self._lock:

@@ -94,12 +94,12 @@ def watch(descriptor: int, parent: int, start: int, ledger: Ledger) -> None:
 
 def detach() -> None:
     """Become nobody's child in a session of its own, deaf to what is sent to the terminal."""
-    if os.fork():
-        os._exit(0)
-    os.setsid()
-    os.chdir("/")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
+    os.setsid()  # before the fork: whoever waits for us to end may send Ctrl-C right then
+    if os.fork():
+        os._exit(0)
+    os.chdir("/")
     os.closerange(3, 1024)  # an inherited descriptor would keep a stranger's pipe open
 
 

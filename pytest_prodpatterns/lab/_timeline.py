@@ -214,6 +214,24 @@ def _matches(event: Event, source: str | None, kind: str | None, attributes: Map
     )
 
 
+def follow(spool: str | None) -> None:
+    """Send the events of this process to the spool of a lab in another one.
+
+    For a process that does not inherit the environment of who wants its events, such as one that a fork
+    server starts.
+
+    Args:
+        spool: Path of the spool, or None for nowhere.
+    """
+    if isinstance(_ambient.current_sink(), Timeline) or os.environ.get(SPOOL_VARIABLE) == spool:
+        return
+    if spool is None:
+        os.environ.pop(SPOOL_VARIABLE, None)
+    else:
+        os.environ[SPOOL_VARIABLE] = spool
+    _ambient.set_sink(SpoolWriter(spool) if spool else None)
+
+
 def _become_child() -> None:
     sink = _ambient.current_sink()
     if isinstance(sink, Timeline):

@@ -21,7 +21,7 @@ def ours(text: str, pattern: str) -> set[str]:
     [
         ("--help", r"^  (--chaos-[a-z-]+)"),
         ("--help", r"^  (chaos_[a-z_]+) \("),
-        ("--markers", r"^@pytest\.mark\.((?:chaos|circuit_breaker|virtual_time)\(.*?\)):"),
+        ("--markers", r"^@pytest\.mark\.((?:chaos|circuit_breaker|virtual_time|worker_pool)\(.*?\)):"),
         ("--fixtures", r"^(\w+)(?: \[.*\])? -- .*pytest_prodpatterns/fixtures/"),
     ],
     ids=["options", "ini keys", "markers", "fixtures"],

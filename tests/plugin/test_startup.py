@@ -60,13 +60,15 @@ def test_a_suite_that_does_not_use_us_loads_nothing_heavy_and_no_lab(pytester, a
     assert floors == {"plugin", "fixtures"}, ours
 
 
-@pytest.mark.parametrize("name", ["CircuitBreaker", "CircuitOpenError", "trip", "ChaosLab", "virtual_time"])
+@pytest.mark.parametrize(
+    "name", ["CircuitBreaker", "CircuitOpenError", "trip", "ChaosLab", "virtual_time", "WorkerPool"]
+)
 def test_a_public_name_loads_the_standard_library_only(name, tmp_path):
     code = (
         "import sys\nbefore = set(sys.modules)\n"
         f"from pytest_prodpatterns import {name}\n"
         "loaded = {module.partition('.')[0] for module in set(sys.modules) - before}\n"
-        "strangers = loaded - sys.stdlib_module_names - {'pytest_prodpatterns'}\n"
+        "strangers = loaded - sys.stdlib_module_names - {'pytest_prodpatterns', '__mp_main__'}\n"
         "assert not strangers, strangers\n"
     )
     run(sys.executable, "-c", code, cwd=tmp_path)
