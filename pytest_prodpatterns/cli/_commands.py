@@ -12,6 +12,8 @@ from pytest_prodpatterns.cli._check import check
 from pytest_prodpatterns.cli._explain import explain
 from pytest_prodpatterns.cli._list import list_command
 from pytest_prodpatterns.cli._run import run
+from pytest_prodpatterns.cli._serve import serve
+from pytest_prodpatterns.cli._wrap import wrap
 from pytest_prodpatterns.scenarios._verdict import INTERRUPTED
 
 
@@ -41,8 +43,10 @@ def prodpatterns() -> None:
     prodpatterns check breaker pybreaker   a report card of the breaker that you use
     prodpatterns list                      what there is
     prodpatterns explain breaker/recovers  what a scenario does, and why it matters
+    prodpatterns serve app.web:server      run a ProductionServer, or any aiohttp application
+    prodpatterns wrap -- CMD               let a command of yours end in peace: lame duck, then the signal
     """  # noqa: D301 (click reads \b as "leave these lines alone")
 
 
-for _command in (run, check, list_command, explain):
+for _command in (run, check, list_command, explain, serve, wrap):
     prodpatterns.add_command(_command)

@@ -18,6 +18,7 @@ from pytest_prodpatterns.scenarios import (
     Verdict,
     run_scenario,
 )
+from pytest_prodpatterns.scenarios._fitting import fitting
 from pytest_prodpatterns.scenarios._verdict import INTERRUPTED, exit_code
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ def execute(words: Sequence[str], tags: Sequence[str], target: str, settings: Se
     """
     with contextlib.redirect_stdout(sys.stderr) if settings.as_json else contextlib.nullcontext():
         scenarios = selected(words, tags)
+        if not words:
+            scenarios = fitting(scenarios, target)
         outcomes, interrupted, console = _perform(scenarios, target, settings)
     order = {scenario.name: position for position, scenario in enumerate(scenarios)}
     outcomes.sort(key=lambda outcome: order[outcome.name])  # several processes end in any order
@@ -147,11 +150,15 @@ def _refuse_unusable_target(subject: str, spec: str) -> None:
     from pytest_prodpatterns import targets  # noqa: PLC0415 (not light)
 
     try:
-        targets.resolve(subject, spec).close()
+        target = targets.resolve(subject, spec)
+        if isinstance(target, targets.Startable):
+            target.try_out()
+        target.close()
     except targets.TargetError as error:
         known = targets.known(subject)
-        listed = spec in known or ":" in spec or all(name in str(error) for name in known)
-        hint = "" if listed else f"\nKnown targets of {subject}: {', '.join(known)}, or module:callable"
+        listed = spec in known or ":" in spec or " " in spec or all(name in str(error) for name in known)
+        or_yours = "-- COMMAND" if subject == "server" else "module:callable"
+        hint = "" if listed else f"\nKnown targets of {subject}: {', '.join(known)}, or {or_yours}"
         raise Refused(f"{error}{hint}") from None
 
 

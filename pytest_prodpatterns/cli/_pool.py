@@ -41,9 +41,8 @@ def run_in_processes(
     """
     waiting = list(reversed(jobs))
     with contextlib.ExitStack() as stack, selectors.DefaultSelector() as selector:
-        before = signal.signal(
-            signal.SIGTERM, signal.default_int_handler
-        )  # as the engine does in one process
+        # As the engine does in one process.
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         stack.callback(signal.signal, signal.SIGTERM, before)
         count = min(settings.workers, len(jobs))
         workers: list[_Worker] = []
