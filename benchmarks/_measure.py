@@ -1,8 +1,9 @@
 """How a figure is measured: interleaved rounds, CPU time of this thread, the median of the rounds' ratios.
 
 Wall time on a busy machine says more about the neighbours than about the code. So the contenders take turns in
-an order that changes from round to round, each turn is timed in CPU seconds of its own thread, and what is
-reported is the median over the rounds of the ratio *within* a round, with the quartiles beside it.
+an order that changes from round to round, each turn is timed in CPU seconds of its own thread (in wall time where
+several processes work on it), and what is reported is the median over the rounds of the ratio *within* a round,
+with the quartiles beside it.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Figure:
         unit: Unit of both.
         ratio: Median over the rounds of ours / theirs.
         spread: Lower and upper quartile of that ratio.
-        reach: The aim, for example `<= 0.4`.
+        reach: The aim, for example `<= 0.4`; empty for a row that is there to compare only.
     """
 
     name: str
@@ -47,18 +48,23 @@ class Figure:
     note: str = field(default="")
 
     @property
-    def reached(self) -> bool:
-        """Whether the ratio keeps the aim."""
+    def reached(self) -> bool | None:
+        """Whether the ratio keeps the aim, if there is one."""
+        if not self.reach:
+            return None
         sign, _, limit = self.reach.partition(" ")
         return self.ratio <= float(limit) if sign == "<=" else self.ratio >= float(limit)
 
 
-def interleave(contenders: Mapping[str, Turn], rounds: int) -> dict[str, list[float]]:
+def interleave(
+    contenders: Mapping[str, Turn], rounds: int, *, warm_up: bool = True
+) -> dict[str, list[float]]:
     """Let the contenders take turns.
 
     Args:
         contenders: Name to turn.
         rounds: How many turns each gets, after one that is thrown away.
+        warm_up: Whether there is one to throw away.
 
     Returns:
         Name to the cost of each turn; index i of each list is round i.
@@ -66,7 +72,7 @@ def interleave(contenders: Mapping[str, Turn], rounds: int) -> dict[str, list[fl
     order = list(contenders)
     shuffle = random.Random(0).shuffle
     costs: dict[str, list[float]] = {name: [] for name in contenders}
-    for round_number in range(rounds + 1):
+    for round_number in range(0 if warm_up else 1, rounds + 1):
         shuffle(order)
         for name in order:
             gc.collect()
@@ -97,7 +103,7 @@ def compare(
         ours: Our contender.
         peer: The one beside it.
         unit: Unit of the costs.
-        reach: The aim, for example `<= 0.4`.
+        reach: The aim, for example `<= 0.4`; empty for a row that is there to compare only.
         bare: A contender whose cost is taken off both first.
         note: A remark for the table.
     """
