@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from pytest_prodpatterns.patterns.pool._state import to_mermaid
+
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(?P<info>[^\n]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -32,12 +34,15 @@ def pages_with(language: str, tag: str = "") -> list[Path]:
 @pytest.mark.parametrize("page", pages_with("python"), ids=lambda page: page.name)
 def test_the_python_examples_of_a_page_pass(page: Path, pytester: pytest.Pytester) -> None:
     pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\nfilterwarnings = error\n")
-    for number, (_, body) in enumerate(blocks(page, "python"), 1):
-        (pytester.path / f"test_example_{number}.py").write_text(body, encoding="utf-8")
+    for number, (tag, body) in enumerate(blocks(page, "python"), 1):
+        name = "collected" if tag == "collect" else "test_example"  # a whole contract takes minutes
+        (pytester.path / f"{name}_{number}.py").write_text(body, encoding="utf-8")
     result = pytester.runpytest_subprocess("-q", "-p", "no:cacheprovider")
     output = result.stdout.str()
     assert result.ret in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}, output
     assert "skipped" not in output, output
+    for path in pytester.path.glob("collected_*.py"):
+        assert pytester.runpytest_subprocess("-q", "--collect-only", path).ret == pytest.ExitCode.OK
 
 
 @pytest.mark.parametrize("page", pages_with("sh", "exec"), ids=lambda page: page.name)
@@ -71,3 +76,8 @@ def test_every_link_within_the_project_leads_somewhere(page: Path) -> None:
     text = FENCE.sub("", page.read_text(encoding="utf-8"))
     targets = re.findall(r"\]\((?!https?://|#)([^)#\s]+)", text)
     assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_the_picture_of_a_tasks_states_is_the_table_that_the_pool_goes_by():
+    page = (ROOT / "docs" / "worker-pool.md").read_text()
+    assert f"```mermaid\n{to_mermaid()}\n```" in page
