@@ -20,11 +20,15 @@ MODULES: Final = (
     "_options",
     "chaos",
     "_controller",
+    "_endings",
     "_explain",
     "virtual_time",
     "breaker",
     "faults",
+    "pool",
+    "processes",
     "scenarios",
+    "server",
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 
 import hypothesis
 import pytest
@@ -20,6 +21,12 @@ addopts = --strict-markers --strict-config -p no:hypothesispytest -p no:looptime
 asyncio_default_fixture_loop_scope = function
 filterwarnings = error
 """
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Half as many again as there are processors, for the tests wait as long as they compute; not so under coverage."""
+    processors = len(os.sched_getaffinity(0))
+    return max(2, processors if "COVERAGE_PROCESS_START" in os.environ else processors * 3 // 2)
 
 
 # An inner run in this process forgets the modules that it loaded itself, but packages keep them as attributes:

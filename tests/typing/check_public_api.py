@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from typing import Any, assert_type
 
@@ -25,9 +26,10 @@ from pytest_prodpatterns import (
     trip,
     virtual_time,
 )
-from pytest_prodpatterns.faults import Fault, Flaky, FlakyPatch, Plan
+from pytest_prodpatterns.faults import Fault, Flaky, FlakyPatch, Plan, processes
 from pytest_prodpatterns.lab import InjectedFault
 from pytest_prodpatterns.patterns.breaker import CountWindow, Outcome, Snapshot, TimeWindow, Transition
+from pytest_prodpatterns.patterns.pool import WorkerPool
 
 breaker = CircuitBreaker(5, 60.0, 2, name="payments", window=CountWindow(20), failure_rate=0.5)
 CircuitBreaker(window=TimeWindow(30, buckets=6), failures=(OSError, ValueError), ignore=KeyError)
@@ -176,6 +178,25 @@ def plans() -> None:
     assert_type(plan.rate(0.5), Plan)
     assert_type(faults.returns(1), Fault)
     plan.first("three")  # type: ignore[arg-type]
+
+
+def process_faults(pool: WorkerPool, server: subprocess.Popen[bytes]) -> None:
+    strike = processes.ProcessFaults()
+    with_workers: lab.HasWorkers = pool
+    fillable: lab.Fillable = pool
+    assert_type(processes.kill(server), processes.Struck)
+    assert_type(strike.kill_worker(with_workers), processes.Struck)
+    assert_type(strike.kill_worker(pool, "all", signal="SIGTERM"), tuple[processes.Struck, ...])
+    assert_type(strike.kill_tree(strike.worker(pool, "idle")), tuple[processes.Struck, ...])
+    assert_type(strike.throttle(pool.workers()[0], 0.5), processes.Throttled)
+    with strike.stop_worker(pool) as stopped:
+        assert_type(stopped, processes.Stopped)
+    assert_type(strike.crash_at(charge, call=3)(5, currency="USD"), str)
+    assert_type(strike.crash_at("json:loads"), FlakyPatch)
+    with faults.full_queue(fillable) as full:
+        assert_type(full.filled, int)
+    strike.kill_worker(pool, "bussy")  # type: ignore[call-overload]
+    strike.kill("1234")  # type: ignore[arg-type]
 
 
 async def laboratory() -> None:
