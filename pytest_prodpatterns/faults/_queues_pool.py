@@ -32,6 +32,9 @@ STILL: Final = 0.25
 BRIEF: Final = 0.02
 """The same for an executor that says so itself: the task that filled it is to be counted, too."""
 
+BLINK: Final = 0.02
+"""No more real seconds than these count from one look to the next: a machine that paused has seen nothing wait."""
+
 LIMIT: Final = 20_000
 """So many tasks, and no executor with a bound takes more."""
 
@@ -52,6 +55,9 @@ class FilledPool:
         self._accepted: list[concurrent.futures.Future[Any]] = []
         self._error: BaseException | None = None
         self._tried = 0.0  # since when `submit` is trying
+        self._watched = 0.0  # which of its tries we watch,
+        self._looked = 0.0  # when we looked last,
+        self._waited = 0.0  # and for how long we have seen that try wait
         self._full = False  # whether it raised queue.Full
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._submit_on, name="prodpatterns-full-queue", daemon=True)
@@ -98,8 +104,17 @@ class FilledPool:
         known = self._capacity is not None
         if known and self._pool.pending < self._capacity:
             return False
-        waited = time.monotonic() - self._tried if self._tried else 0.0
-        return self._full or waited > (BRIEF if known else STILL)
+        return self._full or self._look() > (BRIEF if known else STILL)
+
+    def _look(self) -> float:
+        """Return for how many seconds we have seen `submit` wait."""
+        now = time.monotonic()
+        if self._watched and self._watched == self._tried:
+            self._waited += min(now - self._looked, BLINK)
+        else:
+            self._watched, self._waited = self._tried, 0.0
+        self._looked = now
+        return self._waited
 
     def _submit_on(self) -> None:
         assert self._gate is not None

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 from processes_support import descriptors, until
@@ -480,9 +481,33 @@ def test_an_executor_that_turns_out_to_have_no_bound(monkeypatch):
         pass
 
     with Unbounded(1) as pool:
-        with pytest.raises(ValueError, match=r"takes any number of tasks, so it is never full$"):
-            full_queue(pool)
+        with (
+            pytest.raises(ValueError, match=r"takes any number of tasks, so it is never full$"),
+            full_queue(pool),  # were it full, the tasks in it had to go before the pool can
+        ):
+            pass
         assert pool.submit(abs, -1).result(SOON) == 1
+
+
+def test_a_machine_that_paused_is_no_executor_that_waits(monkeypatch):
+    monkeypatch.setattr("pytest_prodpatterns.faults._queues_pool.LIMIT", 50)
+    pauses = []
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + sum(pauses))
+    monkeypatch.setattr("pytest_prodpatterns.faults._queues_pool.time", clock)
+
+    class Paused(ThreadPoolExecutor):
+        def submit(self, *args, **kwargs):
+            if len(pauses) < 10:
+                pauses.append(60)
+                time.sleep(0.02)  # it is looked at meanwhile
+            return super().submit(*args, **kwargs)
+
+    with Paused(1) as pool:
+        with (
+            pytest.raises(ValueError, match=r"takes any number of tasks, so it is never full$"),
+            full_queue(pool),
+        ):
+            pass
 
 
 def test_what_submit_raises_is_told():
