@@ -245,9 +245,9 @@ class Books:
     def take_back(self, link: Link, reason: str) -> None:
         """Give what a worker has not begun to others; it gets nothing more before it says something."""
         count = link.retract()
+        link.desk.window = 1  # until its next answer
         if count:
             link.desk.open = False
-            link.desk.window = 1
             for task in self.ledger.take_back(link.desk, count):
                 self.emit("stolen", task=task.id, pid=link.pid, reason=reason)
 

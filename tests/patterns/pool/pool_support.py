@@ -26,6 +26,8 @@ from pathlib import Path
 
 import psutil
 
+from pytest_prodpatterns.patterns.pool._ledger import WINDOW_LIMIT
+
 METHODS = ("fork", "forkserver", "spawn")
 REPEAT = int(os.environ.get("POOL_REPEAT", "2"))
 """How often each kill of the matrix is repeated; 50 before a release."""
@@ -138,9 +140,31 @@ def busy(pool, gate, count=None, **kwargs):
 
 
 def hand_out(pool):
-    """Send what waits, as the next answer does, so that tasks lie with a worker behind the one that it runs."""
-    with pool._engine._books.lock:
-        pool._engine._books.dispatch()
+    """Lay what waits behind the tasks that run, as the next answer does when tasks are short."""
+    books = pool._engine._books
+    with books.lock:
+        for desk in books.ledger.desks:
+            desk.window = WINDOW_LIMIT
+            books.ledger.offer(desk)
+        books.dispatch()
+
+
+@contextlib.contextmanager
+def supervisor_kept(pool, gate):
+    """Keep the supervisor in the callback of a task, so that it reads no answer; the gate is that task's own."""
+    inside, go = threading.Event(), threading.Event()
+
+    def keep(_):
+        inside.set()
+        go.wait(LONG)
+
+    pool.submit(hold, gate).add_done_callback(keep)
+    gate.open()
+    assert inside.wait(SECONDS)
+    try:
+        yield
+    finally:
+        go.set()
 
 
 def kill(pid, sign=signal.SIGKILL):

@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from pool_support import SECONDS, bounded, echo, hand_out, hold, soon
+from pool_support import SECONDS, bounded, echo, hand_out, hold, soon, supervisor_kept
 
 from pytest_prodpatterns.patterns.pool import PoolClosed, ShutdownCancelled
 
@@ -73,25 +73,13 @@ def test_a_signal_handler_may_shut_down_while_its_thread_holds_the_lock(make, lo
         pool.submit(echo, 1)
 
 
-def test_cancelling_what_was_answered_already_spares_the_task_behind_it(make, gate):
+def test_cancelling_what_was_answered_already_spares_the_task_behind_it(make, gate, other_gate):
     pool = make(1)
-    for number in range(200):
-        pool.submit(echo, number).result(SECONDS)
-    go, inside = threading.Event(), threading.Event()
-
-    def keep_the_supervisor(_):
-        inside.set()
-        go.wait(SECONDS)
-
-    pool.submit(echo).add_done_callback(keep_the_supervisor)
-    assert inside.wait(SECONDS)
-    answered, innocent = pool.submit(echo, 1), pool.submit(hold, gate, "innocent")
-    hand_out(pool)
-    try:
+    with supervisor_kept(pool, other_gate):
+        answered, innocent = pool.submit(echo, 1), pool.submit(hold, gate, "innocent")
+        hand_out(pool)
         gate.await_entered()  # so the one before it has been answered, and nobody has read that
         assert answered.cancel()
-    finally:
-        go.set()
     gate.open()
     assert innocent.result(SECONDS) == "innocent"
     assert pool.stats().restarts == 0

@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from pool_support import SECONDS, chatter, echo, hand_out, hold, soon, split, work
+from pool_support import SECONDS, chatter, echo, hand_out, hold, split, supervisor_kept, work
 
 from pytest_prodpatterns.patterns.pool import TaskTimeout
 
@@ -47,26 +47,14 @@ def test_the_child_of_a_task_that_forks_gives_no_answer(make):
     assert pool.stats().restarts == 0
 
 
-def test_a_cancelled_task_is_ended_also_when_the_answer_before_it_was_not_read_yet(make, gate):
+def test_a_cancelled_task_is_ended_also_when_the_answer_before_it_was_not_read_yet(make, gate, other_gate):
     pool = make(1)
-    for number in range(200):
-        pool.submit(echo, number).result(SECONDS)
-    go, inside = threading.Event(), threading.Event()
-
-    def keep_the_supervisor(_):
-        inside.set()
-        go.wait(SECONDS)
-
-    pool.submit(work, 0.005).add_done_callback(keep_the_supervisor)
-    pool.submit(echo)
-    held = pool.submit(hold, gate)
-    assert inside.wait(SECONDS)
-    hand_out(pool)
-    try:
-        soon(lambda: gate.entered or held.running())
+    with supervisor_kept(pool, other_gate):
+        pool.submit(echo)
+        held = pool.submit(hold, gate)
+        hand_out(pool)
+        gate.await_entered()
         assert held.cancel()
-    finally:
-        go.set()
     assert pool.submit(echo, 3).result(SECONDS) == 3
 
 
