@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import os
@@ -14,6 +15,7 @@ import click
 from pytest_prodpatterns.cli._options import Refused
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import FrameType
 
     from pytest_prodpatterns.patterns.server import ProductionServer
@@ -48,16 +50,30 @@ def serve(target: str, **options: Any) -> None:
     prodpatterns serve app.web:server
     prodpatterns serve app.web:make_app --port 8000 --lame-duck 5
     """  # noqa: D301 (click reads \b as "leave these lines alone")
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _leave)  # the import of an application may take long
     given = {name: value for name, value in options.items() if value is not None}
-    server = _server(target, given)
+    with _leaving_when_told():  # the import of an application may take long
+        server = _server(target, given)
     code = server.main()
     sys.exit(code)
 
 
-def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
-    sys.exit(0)
+@contextlib.contextmanager
+def _leaving_when_told() -> Iterator[None]:
+    """Leave with 0 at SIGTERM or SIGINT, also where a finalizer or a bare except swallows what the handler raises."""
+    told = False
+
+    def leave(_number: int, _frame: FrameType | None) -> NoReturn:
+        nonlocal told
+        told = True
+        sys.exit(0)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, leave)  # until the server has handlers of its own
+    try:
+        yield
+    finally:
+        if told:
+            sys.exit(0)
 
 
 def _server(target: str, options: dict[str, Any]) -> ProductionServer:

@@ -93,6 +93,31 @@ def test_a_signal_while_the_application_is_imported_is_obeyed(number, project):
         assert process.wait(SECONDS) == 0
 
 
+FINALIZER = """
+import os, weakref
+class Module: pass
+module = Module()
+reference = weakref.ref(module, lambda _: os.kill(os.getpid(), {number}))
+del module  # importlib has such callbacks, too: CPython prints what they raise, and goes on
+"""
+BARE_EXCEPT = """
+import os
+try:
+    os.kill(os.getpid(), {number})
+    import accelerated_shop
+except:
+    pass
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("import_", [FINALIZER, BARE_EXCEPT], ids=["finalizer", "bare_except"])
+def test_a_signal_that_the_import_swallows_is_obeyed(import_, number, project):
+    (project / "hungry.py").write_text(import_.format(number=int(number)) + APP)
+    with started(project, "hungry:app", "--port", "0") as process:
+        assert process.wait(SECONDS) == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
