@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+from pytest_prodpatterns.patterns.server._signals import noted
 from pytest_prodpatterns.patterns.server._watchdog import Watchdog, stderr
 
 log = logging.getLogger("pytest_prodpatterns.server")
@@ -27,7 +28,7 @@ def run(serve: Callable[[], Coroutine[Any, Any, int]], uvloop: bool | None, watc
     set_up_logging()
     if not faulthandler.is_enabled():
         faulthandler.enable(stderr())  # a supervisor asks for stacks before it kills
-    with asyncio.Runner(loop_factory=_loop_factory(uvloop)) as runner:
+    with noted(), asyncio.Runner(loop_factory=_loop_factory(uvloop)) as runner:
         code = runner.run(_guarded(serve))
         if code:
             watchdog.hurry(LAST_MOMENT)

@@ -12,6 +12,7 @@ import itertools
 import signal
 import socket
 import threading
+from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from types import CodeType, FrameType
 from typing import Any, Final
@@ -19,6 +20,38 @@ from typing import Any, Final
 from pytest_prodpatterns.patterns.server._watchdog import Watchdog
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+_noted: Final[deque[signal.Signals]] = deque()
+"""Signals of this process that no loop has heard of."""
+
+
+@contextlib.contextmanager
+def noted() -> Iterator[None]:
+    """Keep the signals that come inside the block until `handled` has a loop for them; there may be none any more.
+
+    What a handler raises would end an event loop in the middle of being made, or be swallowed by it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, _note) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        _set(before)
+        _noted.clear()
+
+
+def _note(number: int, _frame: FrameType | None) -> None:
+    loop = signal.set_wakeup_fd(-1)
+    if loop == -1:
+        _noted.append(signal.Signals(number))
+    else:  # it has the number already, and reads it when `handled` has told it what to do
+        signal.set_wakeup_fd(loop)
+
+
+def _set(handlers: dict[signal.Signals, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 @contextlib.contextmanager
@@ -46,11 +79,13 @@ def handled(
         signal.signal(number, _wrapped(signal.getsignal(number), counter, watchdog, breakable))
     try:
         with contextlib.nullcontext() if watchdog is None else watchdog.listening(SIGNALS):
+            while _noted:
+                signal.raise_signal(_noted.popleft())
             yield
     finally:
-        for number, previous in before.items():
+        for number in SIGNALS:
             loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL if previous is None else previous)
+        _set(before)
 
 
 def _wrapped(
@@ -82,5 +117,4 @@ def caught(numbers: Collection[signal.Signals]) -> Iterator[socket.socket]:
             yield ours
         finally:
             signal.set_wakeup_fd(previous)
-            for number, action in before.items():
-                signal.signal(number, signal.SIG_DFL if action is None else action)
+            _set(before)

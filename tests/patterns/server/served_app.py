@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
+import signal
 import sys
 import time
 from pathlib import Path
 
 from aiohttp import web
 
-from pytest_prodpatterns.patterns.server import ProductionServer
+from pytest_prodpatterns.patterns.server import ProductionServer, _run
 
 
 def say(word):
@@ -124,7 +126,7 @@ def wait_in_c(seconds):
 OPTIONS = json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}
 
 
-OWN = {"bad_cleanup", "slow_cleanup", "start", "gate", "hook", "host_fails", "stubborn"}
+OWN = {"bad_cleanup", "slow_cleanup", "start", "gate", "hook", "host_fails", "stubborn", "early"}
 
 
 def build():
@@ -137,6 +139,26 @@ def build():
     if "hook" in OPTIONS:
         server.on_drain(drain)
     return server
+
+
+def signal_early():
+    """Tell ourselves to stop while the loop is made, or when it runs and the server has not begun."""
+    factory, serve = _run._loop_factory, Served.serve
+
+    def tell():
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def made(wanted):
+        return lambda: (tell(), (factory(wanted) or asyncio.new_event_loop)())[1]
+
+    async def begun(server):
+        tell()
+        return await serve(server)
+
+    if OPTIONS["early"] == "the loop is made":
+        _run._loop_factory = made
+    else:
+        Served.serve = begun
 
 
 async def resource(app):
@@ -175,4 +197,6 @@ async def drain(left):
 
 
 if __name__ == "__main__":
+    if "early" in OPTIONS:
+        signal_early()
     raise SystemExit(build().main())

@@ -80,3 +80,11 @@ def test_a_signal_that_comes_as_start_up_ends_is_not_lost(tmp_path):
         server.signal()
         assert server.exit(within=2) == 0
         soon(lambda: server.status("/health") is None)
+
+
+@LOOPS
+@pytest.mark.parametrize("early", ["the loop is made", "the loop runs"])
+def test_a_signal_before_the_server_has_begun_is_not_lost_and_counts_once(early, uvloop):
+    with server_process(early=early, uvloop=uvloop) as server:
+        assert server.exit(within=SECONDS) == 0
+        assert "not a clean end" not in server.output
