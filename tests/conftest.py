@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 
 import hypothesis
 import pytest
@@ -23,10 +24,13 @@ filterwarnings = error
 """
 
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell does that to what it starts in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_xdist_auto_num_workers() -> int:
-    """Half as many again as there are processors, for the tests wait as long as they compute; not so under coverage."""
-    processors = len(os.sched_getaffinity(0))
-    return max(2, processors if "COVERAGE_PROCESS_START" in os.environ else processors * 3 // 2)
+    """Half as many again as there are processors, for the tests wait longer than they compute."""
+    return max(2, len(os.sched_getaffinity(0)) * 3 // 2)
 
 
 # An inner run in this process forgets the modules that it loaded itself, but packages keep them as attributes:
