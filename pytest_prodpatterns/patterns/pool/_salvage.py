@@ -142,8 +142,10 @@ def _is_faithful(error: BaseException, loaded: object) -> bool:
             type(it) is MemberDescriptorType for it in vars(each).values()
         ):
             return False  # pickle forgets the slots of exceptions
+    # Pickle sets what a `__dict__` has as attributes: one that is called "args" becomes the args.
+    kept = DICT.__get__(error).keys() <= DICT.__get__(loaded).keys()
     try:
-        return bool(ARGS.__get__(loaded) == ARGS.__get__(error))
+        return kept and bool(ARGS.__get__(loaded) == ARGS.__get__(error))
     except BaseException:  # numpy's arrays, for one, do not like the question
         return False
 
