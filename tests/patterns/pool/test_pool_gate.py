@@ -270,11 +270,16 @@ def test_a_coroutine_that_is_cancelled_when_its_turn_has_come_passes_its_place_o
     run(scene())
 
 
-def test_a_thread_that_is_interrupted_when_its_turn_has_come_gives_its_place_back():
+@pytest.mark.parametrize(
+    ("meanwhile", "taken"),
+    [(Gate.give, 0), (lambda gate: gate.close(PoolClosed), 1)],
+    ids=["its turn has come", "the gate closes"],
+)
+def test_a_thread_that_is_interrupted_sees_the_interrupt_and_takes_no_place(meanwhile, taken):
     gate = full_gate()
 
     def interrupt(*_):
-        gate.give()
+        meanwhile(gate)
         raise KeyboardInterrupt
 
     def send():
@@ -290,29 +295,7 @@ def test_a_thread_that_is_interrupted_when_its_turn_has_come_gives_its_place_bac
     finally:
         sender.join()
         signal.signal(signal.SIGUSR1, previous)
-    assert (gate.taken, in_line(gate)) == (0, 0)
-
-
-def test_a_thread_that_is_interrupted_while_the_gate_closes_sees_the_interrupt():
-    gate = full_gate()
-
-    def interrupt(*_):
-        gate.close(PoolClosed)
-        raise KeyboardInterrupt
-
-    def send():
-        soon(lambda: in_line(gate))
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
-
-    previous = signal.signal(signal.SIGUSR1, interrupt)
-    sender = threading.Thread(target=send)
-    sender.start()
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            gate.take(SECONDS)
-    finally:
-        sender.join()
-        signal.signal(signal.SIGUSR1, previous)
+    assert (gate.taken, in_line(gate)) == (taken, 0)
 
 
 def test_a_place_for_a_coroutine_whose_loop_is_closed_goes_to_the_next():
