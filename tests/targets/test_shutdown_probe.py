@@ -475,6 +475,12 @@ def test_the_bundle_passes_a_good_server():
             r"\d+ of \d+ new connections .* expected an answer for each",
         ),
         (["default"], {}, r"the server ended with SIGTERM \(-15\); expected exit code 0\n"),
+        (["code=143"], {}, r"the server ended with exit code 143; expected exit code 0\n"),
+        (
+            ["code=142"],
+            {"in_flight": get("/slow")},
+            r"the server ended with exit code 142; expected exit code -15 or 0 or 143\n",
+        ),
         (
             ["lame-duck", "die=/route"],
             {"route_for": 0.2, "route": "/route"},
@@ -491,6 +497,10 @@ def test_a_signal_that_is_raised_again_is_a_clean_end_when_all_was_answered():
     assert_graceful_shutdown(server("default"), in_flight=get("/slow"), **QUICK)
     with pytest.raises(AssertionError, match=r"SIGTERM \(-15\); expected exit code 0\n"):
         assert_graceful_shutdown(server("default"), in_flight=get("/slow"), code=0, **QUICK)
+
+
+def test_a_wrapper_may_say_the_signal_in_its_exit_code():
+    assert_graceful_shutdown(server("code=143"), in_flight=get("/slow"), **QUICK)
 
 
 # -- bad input ---------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ def in_flight_complete(phase: Phases) -> Answer:
     def judge(made: list[Told]) -> Answer:
         inside = _in_flight(made)
         if not inside:
-            return vacuous(f"no request was in flight {named(phase)}")
+            return vacuous(f"no request was in flight at the signal ({named(phase)})")
         lost = [call for call in inside if call.outcome not in ANSWERED or (call.status or 0) >= 400]
         if lost:
             evidence = f"{len(lost)} of {len(inside)} requests in flight were lost: {got(lost)}"
@@ -52,7 +52,7 @@ def endless_ones_are_told(phase: Phases) -> Answer:
     def judge(made: list[Told]) -> Answer:
         inside = _in_flight(made)
         if not inside:
-            return vacuous(f"nothing was open {named(phase)}")
+            return vacuous(f"nothing was open at the signal ({named(phase)})")
         untold = [call for call in inside if not call.done]
         evidence = f"{len(inside) - len(untold)} of {len(inside)} were told of the end {named(phase)}"
         if untold:
@@ -72,7 +72,7 @@ def responses_say_close(phase: Phases) -> Answer:
     def judge(made: list[Told]) -> Answer:
         came = [call for call in _in_flight(made) if call.outcome in WHOLE]
         if not came:
-            return vacuous(f"no response came after the signal {named(phase)}")
+            return vacuous(f"no response came after the signal ({named(phase)})")
         said = sum(call.outcome == "completed-with-close" or bool(call.details.get("close")) for call in came)
         evidence = f"{said} of {len(came)} responses after the signal said Connection: close"
         return answer(said == len(came), f"{evidence}; {len(came)} expected", said=said, responses=len(came))

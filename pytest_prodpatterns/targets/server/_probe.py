@@ -73,8 +73,9 @@ def assert_graceful_shutdown(
 
     Args:
         command: The words of a command, with `{port}` or `{uds}` where it is to listen; it also gets PORT.
-        code: The exit code, or several.  By default 0; and minus the signal's number if requests were in flight:
-            some servers (uvicorn) send themselves the signal again when all is done.
+        code: The exit code, or several.  By default 0; if requests were in flight, also the signal itself and
+            128 + its number: when all is done, some servers (uvicorn) send themselves the signal again, and shells,
+            wrappers and the JVM say that in their exit code.
         strict: Whether new connections that are refused, or told to try again (503), count as dropped, too.
         options: As for `ShutdownProbe.run`.
 

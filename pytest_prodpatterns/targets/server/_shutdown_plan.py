@@ -109,8 +109,9 @@ class Plan:
 
     @property
     def usual_codes(self) -> list[int]:
-        """Exit codes of a clean end: 0, or the signal itself where the answers prove that all was done before."""
-        return [0, -signals.Signals[self.preset.signal].value] if self.handled else [0]
+        """Exit codes of a clean end: 0, or the signal's own where the answers prove that all was done before."""
+        number = signals.Signals[self.preset.signal].value
+        return [0, -number, 128 + number] if self.handled else [0]
 
 
 def plan_of(command: Any, options: Mapping[str, Any]) -> Plan:
